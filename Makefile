@@ -1,0 +1,51 @@
+# Everything is set up in .venv on first use: Python 3.11 or newer, make and a network are all it takes.
+
+PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done),python3)
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+BENCHMARKS := $(filter-out support,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+.PHONY: help serve test check bench soak clean
+
+help:
+	@echo 'make serve   serve the demo agents; ARGS="my_agent.py:my_agent --port 8080" serves yours, --help tells more'
+	@echo 'make test    run the tests; ARGS="-k name" runs some'
+	@echo 'make check   lint, format and type checks'
+	@echo 'make bench   run the benchmarks'
+	@echo 'make soak    run the fault tests at full length'
+	@echo 'make clean   remove what was built, .venv too'
+
+serve: $(READY)
+	@$(RUN) server.py $(ARGS)
+
+test: $(READY)
+	$(RUN) -m pytest $(ARGS)
+
+check: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(READY)
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name; done
+
+soak: $(READY)
+	THREADWIRE_SOAK=1 $(RUN) -m pytest -m soak $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed; where it has another name: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'Setting up $(VENV): once, and again when pyproject.toml changes.'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

@@ -1,0 +1,191 @@
+"""The command `threadwire`: reads the arguments, runs the command, turns errors into one line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import NoReturn
+
+from ..core.errors import StoreError
+from ..core.schemas import frame_schemas
+from ..endpoints.app import create_app
+from ..engine.agent import Agent
+from ..version import __version__
+from .errors import StartupError, UsageError, one_line, reason
+from .logs import configure_logging
+from .serving import Server, bind, leave_soon, run
+from .settings import ServeSettings, add_options, read_settings
+from .targets import load_agents, parse_target
+
+_FORCED = 130
+
+_DESCRIPTION = """\
+Threadwire hosts agents. It keeps each conversation's state as one document, streams every change of it
+to any number of clients, and takes commands back."""
+
+_SERVE = """\
+Serves agents over WebSocket and HTTP until it is stopped with Ctrl-C or SIGTERM.
+
+A TARGET names what to serve, and where it is:
+  my_agent.py:my_agent      my_agent in the file my_agent.py
+  my_package.agents:helper  helper in the module my_package.agents
+It may be an agent, an async function that takes a run, a graph, or a function without arguments that
+returns one of these. The first target is the default agent. Without a target, demo agents are served."""
+
+_SERVE_EXAMPLES = """\
+Every option can also be given as an environment variable: --drain-s is THREADWIRE_DRAIN_S, and so on.
+What is given as an option wins.
+
+examples:
+  threadwire serve
+  threadwire serve my_agent.py:my_agent
+  threadwire serve support=my_package.agents:make_support faq.py:faq --port 8080
+  threadwire serve my_agent.py:my_agent --host 0.0.0.0 --allow-origin https://app.example.com"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        raise UsageError(f"{message} ({self.prog} --help tells what there is)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        arguments = _parser().parse_args(argv)
+        if arguments.command == "serve":
+            return _serve(read_settings(arguments, os.environ))
+        if arguments.command == "schema":
+            return _schema()
+        _parser().print_help()
+        return 2
+    except SystemExit as leaving:  # argparse, after --help and --version
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except UsageError as error:
+        _say(error)
+        return 2
+    except StartupError as error:
+        _say(error)
+        return 1
+    except KeyboardInterrupt:
+        return _FORCED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="threadwire", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"threadwire {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    serve = commands.add_parser(
+        "serve",
+        help="serve agents",
+        description=_SERVE,
+        epilog=_SERVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    serve.add_argument(
+        "targets", nargs="*", metavar="[NAME=]TARGET", help="what to serve, and under which name"
+    )
+    add_options(serve)
+    commands.add_parser(
+        "schema",
+        help="print the JSON Schemas of the protocol",
+        description="Prints the JSON Schemas of frames, operations and commands as one JSON object.",
+        allow_abbrev=False,
+    )
+    return parser
+
+
+def _say(message: object) -> None:
+    print(f"threadwire: {one_line(message)}", file=sys.stderr)
+
+
+def _schema() -> int:
+    print(json.dumps(frame_schemas(), indent=2))
+    return 0
+
+
+def _serve(settings: ServeSettings) -> int:
+    for target in settings.targets:
+        parse_target(target)
+    configure_logging(settings.log_level)
+    try:
+        status = run(_serve_until_stopped(settings))
+    except StartupError as error:
+        hint = "; --debug shows the traceback" if error.__cause__ is not None and not settings.debug else ""
+        _say(f"{error}{hint}")
+        if settings.debug and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        status = 1
+    leave_soon(status)
+    return status
+
+
+async def _serve_until_stopped(settings: ServeSettings) -> int:
+    async with AsyncExitStack() as stack:
+        agents = await load_agents(settings.targets, stack) if settings.targets else _demo_agents()
+        listeners = bind(settings.host, settings.port)
+        for listener in listeners:
+            stack.enter_context(listener)
+        try:
+            application = create_app(
+                agents=agents,
+                store=settings.store,
+                allow_origins=settings.allow_origins,
+                show_errors=settings.show_errors,
+                history=settings.history,
+            )
+        except ValueError as error:
+            raise StartupError(f"--store: {error}") from None
+        server = Server(
+            application,
+            drain_s=settings.drain_s,
+            on_started=lambda: _announce(settings, list(agents), listeners),
+        )
+        try:
+            await server.serve(listeners)
+        except StoreError as error:
+            raise StartupError(f"the store {_public(settings.store)}: {one_line(error)}") from None
+        except Exception as error:
+            doing = "stopping" if server.started else "starting"
+            raise StartupError(f"{doing} failed: {reason(error)}") from error
+        return _FORCED if server.forced else 0
+
+
+def _demo_agents() -> Mapping[str, Agent]:
+    try:
+        from threadwire_agents import demos
+    except ImportError as error:
+        raise StartupError("the demo agents are not installed here; name a TARGET to serve") from error
+    return demos.agents()
+
+
+def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket.socket]) -> None:
+    port = listeners[0].getsockname()[1]
+    everywhere = settings.host in ("0.0.0.0", "::")
+    host = "localhost" if everywhere else settings.host
+    host = f"[{host}]" if ":" in host else host
+    default, *others = agents
+    lines = (
+        f"Threadwire {__version__} serves on http://{host}:{port}"
+        + (" and all addresses of this machine" if everywhere else "")
+        + " (Ctrl-C stops it)",
+        f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
+        f"  store      {_public(settings.store)}",
+        f"  websocket  ws://{host}:{port}/ws",
+    )
+    print("\n".join(lines), flush=True)
+
+
+def _public(store: str) -> str:
+    """A store's URL without its password."""
+    return re.sub(r"//[^/@]*@", "//***@", store)

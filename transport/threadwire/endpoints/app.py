@@ -1,0 +1,115 @@
+"""The ASGI application: the endpoints over one `Threads`, and its start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias
+
+import anyio
+from starlette.applications import Starlette
+
+from ..core.frames import Limits
+from ..engine.agent import Agent, as_agent
+from ..engine.settings import Settings
+from ..engine.store import Store
+from ..engine.threads import Threads
+from ..stores import open_store
+from . import health, page, schema
+from . import threads as thread_routes
+from .http import http_application
+from .websocket import WebSocketEndpoint
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Application:
+    """What `create_app` returns. Its store is opened by ASGI's lifespan, or by `async with app.running()`.
+
+    Attributes:
+        threads: the engine; for tests and embedding.
+    """
+
+    def __init__(self, threads: Threads, *, allow_origins: Sequence[str] = ()) -> None:
+        self.threads = threads
+        self._websocket = WebSocketEndpoint(threads, allow_origins=allow_origins)
+        self._http = http_application(
+            [
+                *page.routes(threads),
+                *health.routes(threads),
+                *schema.routes(threads),
+                *thread_routes.routes(threads),
+            ],
+            settings=threads.settings,
+            allow_origins=allow_origins,
+            lifespan=self._lifespan,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == "/ws":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._http(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Opens the store, takes up what was cut off, and stops in order at the end."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.threads.store)
+            await stack.enter_async_context(self.threads)
+            group = await stack.enter_async_context(anyio.create_task_group())
+            group.start_soon(self._websocket.beat)
+            try:
+                yield
+            finally:
+                group.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with self.running():
+            yield
+
+    async def drain(self, timeout_s: float) -> None:
+        """Before the server stops: says goodbye, lets runs end for `timeout_s`, makes all durable."""
+        self.threads.draining = True
+        self._websocket.goodbye("the server stops")
+        await self.threads.drain(timeout_s)
+
+
+def create_app(
+    *,
+    agents: Mapping[str, object],
+    store: Store | str = "sqlite:///threadwire.db",
+    limits: Limits | None = None,
+    allow_origins: Iterable[str] = (),
+    show_errors: bool = False,
+    history: int = 10_000,
+    settings: Settings | None = None,
+) -> Application:
+    """An ASGI application that serves `agents`.
+
+    Args:
+        agents: agents (or functions over a run) by route name; the first is the default.
+        store: a store, or its URL: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        limits: what clients are held to.
+        allow_origins: browser origins allowed beside the server's own; `*` allows all.
+        show_errors: whether clients see the text of any exception an agent raises.
+        history: updates of each thread that are kept at least.
+        settings: all of the engine's settings, in place of the three above.
+
+    Raises:
+        ValueError: a store URL of an unknown form, or something that is no agent.
+    """
+    served: dict[str, Agent] = {}
+    for name, target in agents.items():
+        agent = as_agent(target, name)
+        if agent is None:
+            raise ValueError(f"{name!r} is no agent: {type(target).__qualname__}")
+        served[name] = agent
+    if settings is None:
+        settings = Settings(limits=limits or Limits(), show_errors=show_errors, history_updates=history)
+    opened = open_store(store) if isinstance(store, str) else store
+    threads = Threads(agents=served, store=opened, settings=settings)
+    return Application(threads, allow_origins=tuple(allow_origins))

@@ -1,0 +1,79 @@
+"""Reads what a request brings, its body and its query, into structs.
+
+Spec: PROTOCOL.md §14.1.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from ..core.commands import convert_error
+from ..core.errors import Refused
+from ..core.frames import Limits
+from ..core.operations import Json
+from ..core.reading import read_json
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
+    """The body as a `kind`; no body is `{}`.
+
+    Raises:
+        Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request` or a code of
+            values; `field` is `body` or a path under it.
+    """
+    data = await read_bytes(request, limits.max_frame_bytes)
+    body: Json = {}
+    if data:
+        _check_type(request)
+        try:
+            # The body is around the values that max_depth is about.
+            body = read_json(data, max_depth=limits.max_depth + 1, field="body")
+        except Refused as refusal:
+            refusal.field = refusal.field or "body"
+            raise
+    return _convert(body, kind, "body", strict=True)
+
+
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """The body, of which no more than `max_bytes` are ever held, whatever its Content-Length says.
+
+    Raises:
+        Refused: `too-large`.
+    """
+    data = bytearray()
+    async for chunk in request.stream():
+        if len(data) + len(chunk) > max_bytes:
+            raise Refused("too-large", f"the body is larger than {max_bytes} bytes", "body")
+        data += chunk
+    return bytes(data)
+
+
+def read_query(request: Request, kind: type[T]) -> T:
+    """The query parameters as a `kind`, numbers in decimal; of a repeated one the last counts.
+
+    Raises:
+        Refused: `invalid-request`; `field` is `query.` and the parameter's name.
+    """
+    return _convert(dict(request.query_params), kind, "query", strict=False)
+
+
+def _check_type(request: Request) -> None:
+    """A page of another site can send other types without asking the server first (CORS)."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Refused("wrong-content-type", "the body's Content-Type is not application/json", "body")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused("wrong-content-type", "the body has a Content-Encoding", "body")
+
+
+def _convert(value: Json, kind: type[T], field: str, *, strict: bool) -> T:
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        message, where = convert_error(error, field)
+        raise Refused("invalid-request", message, where) from None

@@ -1,0 +1,157 @@
+"""Agents as the engine knows them, and the ones made of a function.
+
+    @threadwire.agent
+    async def echo(run: threadwire.Run) -> None: ...
+
+    @echo.on(SetTitle)
+    async def set_title(run: threadwire.Run, command: SetTitle) -> None: ...
+
+Other frameworks' objects become agents through the entry-point group `threadwire.hosts`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+from ..core.commands import BUILT_IN, Command, CommandRegistry
+from .run import Run
+
+C = TypeVar("C", bound=Command)
+AgentFunction: TypeAlias = Callable[[Run], Awaitable[None] | AsyncIterator[object] | None]
+HandlerFunction: TypeAlias = Callable[[Run, C], Awaitable[None] | None]
+
+_THREADS: Final = 64
+"""How many agents that block may run at once."""
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("threadwire-agents")
+
+
+class Handler(Generic[C]):
+    """What is called for a command type. `immediate`: at once, beside a run that goes on."""
+
+    def __init__(self, function: HandlerFunction[C], *, immediate: bool) -> None:
+        self.immediate = immediate
+        self._function = function
+
+    async def __call__(self, run: Run, command: C) -> None:
+        outcome = self._function(run, command)
+        if inspect.isawaitable(outcome):
+            await outcome
+
+
+class Agent:
+    """The base of all agents: a name, the commands it accepts, and `run`.
+
+    Attributes:
+        name: the default name to serve it under.
+        seed: whether clients may give a new thread its first state.
+        blocking: whether it edits the state from another thread than the event loop's.
+    """
+
+    blocking: bool = False
+
+    def __init__(self, name: str, *, seed: bool = False) -> None:
+        self.name = name
+        self.seed = seed
+        self.registry = CommandRegistry()
+        self._handlers: dict[type[Command], Handler[Any]] = {}
+
+    async def run(self, run: Run) -> None:
+        """One run, from its commands to its end. What it raises ends the run as failed."""
+        raise NotImplementedError
+
+    def on(
+        self, kind: type[C], *, immediate: bool = False
+    ) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
+        """Registers a handler for a command type, in the place of the agent's run.
+
+        If every command of a batch has a handler, the agent itself runs only where a handler calls
+        `run.start_agent()`. Immediate handlers are called at once, even during a run.
+        """
+        if kind not in BUILT_IN:
+            self.registry.add(kind)
+
+        def register(function: HandlerFunction[C]) -> HandlerFunction[C]:
+            if kind in self._handlers:
+                raise ValueError(f"{kind.type_name()!r} has a handler already")
+            self._handlers[kind] = Handler(function, immediate=immediate)
+            return function
+
+        return register
+
+    def handler(self, command: Command) -> Handler[Any] | None:
+        """The handler for a command, where it has one."""
+        return self._handlers.get(type(command))
+
+
+class FunctionAgent(Agent):
+    """An agent made of a function over a run.
+
+    The function is async; or an async generator, whose every yield is the whole new state; or
+    plain, and then it runs in a worker thread.
+    """
+
+    def __init__(self, function: AgentFunction, *, name: str | None = None, seed: bool = False) -> None:
+        super().__init__(name or str(getattr(function, "__name__", type(function).__name__)), seed=seed)
+        self._function = function
+        called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        while isinstance(called, functools.partial):
+            called = called.func
+        self._generates = inspect.isasyncgenfunction(called)
+        self.blocking = not self._generates and not inspect.iscoroutinefunction(called)
+        self.__doc__ = function.__doc__
+
+    async def run(self, run: Run) -> None:
+        if self.blocking:
+            outcome = await anyio.to_thread.run_sync(
+                self._function, run, abandon_on_cancel=True, limiter=_worker_limit()
+            )
+            if inspect.isawaitable(outcome):
+                await outcome
+        elif self._generates:
+            async for state in cast(AsyncIterator[object], self._function(run)):
+                run.replace(state)
+        else:
+            await cast(Awaitable[None], self._function(run))
+
+
+def _worker_limit() -> anyio.CapacityLimiter:
+    """One limit for each event loop."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+        return limiter
+
+
+@overload
+def agent(function: AgentFunction, /) -> FunctionAgent: ...
+@overload
+def agent(*, name: str | None = None, seed: bool = False) -> Callable[[AgentFunction], FunctionAgent]: ...
+def agent(
+    function: AgentFunction | None = None, /, *, name: str | None = None, seed: bool = False
+) -> FunctionAgent | Callable[[AgentFunction], FunctionAgent]:
+    """Makes an agent of a function: `@threadwire.agent`, or with options `@threadwire.agent(name=...)`."""
+    if function is not None:
+        return FunctionAgent(function, name=name, seed=seed)
+    return functools.partial(FunctionAgent, name=name, seed=seed)
+
+
+def as_agent(target: object, name: str | None = None) -> Agent | None:
+    """The agent that `target` is or, for a function of one argument, becomes; else None."""
+    if isinstance(target, Agent):
+        return target
+    if inspect.isfunction(target) or inspect.ismethod(target) or isinstance(target, functools.partial):
+        try:
+            inspect.signature(target).bind(None)
+        except (TypeError, ValueError):
+            return None
+        return FunctionAgent(cast(AgentFunction, target), name=name)
+    return None

@@ -1,0 +1,427 @@
+"""A thread's queue of commands and the run that works on them: started, cancelled, ended, recovered.
+
+A run is an asyncio task. It is cancelled once; for a short grace its draft still takes writes, so
+that it can clean up; then the draft is revoked and the run has ended, whatever its task does.
+
+Spec: PROTOCOL.md §7.3, §7.4, §8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ..core.document import DetachedWrite
+from ..core.draft import Draft
+from ..core.errors import AgentError, CommandError, ErrorInfo, Refused
+from ..core.frames import RunInfo, RunStatus, Strategy
+from .agent import Handler
+from .run import TRANSITIONS, Batch, Given, Run, ended
+from .store import CommandChange, Owned, RunRecord
+
+if TYPE_CHECKING:
+    from .thread import Thread
+
+logger = logging.getLogger("threadwire")
+
+_CRASHED: Final = ErrorInfo("interrupted-by-crash", "the server went down during the run")
+_STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the run")
+
+
+class _Active:
+    """The run that goes on."""
+
+    __slots__ = ("draft", "ended", "given", "record", "run", "stop", "task")
+
+    def __init__(self, record: RunRecord, run: Run, draft: Draft, given: list[Given]) -> None:
+        self.record = record
+        self.run = run
+        self.draft = draft
+        self.given = given
+        self.task: asyncio.Task[None] | None = None
+        self.stop: tuple[RunStatus, ErrorInfo | None] | None = None
+        """How the run is to end, once it has been told to stop."""
+        self.ended = False
+
+
+class Runner:
+    """One for each loaded thread; its methods are called by it and by endpoints through it."""
+
+    strategies: frozenset[Strategy] = frozenset({"enqueue", "interrupt", "reject", "steer"})
+
+    def __init__(self, thread: Thread, owned: Owned) -> None:
+        self._thread = thread
+        self._settings = thread.settings
+        self._loop = asyncio.get_running_loop()
+        self._queue: dict[str, Given] = {}
+        self._active: _Active | None = None
+        self._unapplied: list[Given] = []
+        """Taken up by the run, and not written for yet."""
+        self._settling: str | None = None
+        """The run whose end is being committed; the next starts after that."""
+        self._beside: set[asyncio.Task[None]] = set()
+        """Immediate handlers at work."""
+        self._start_scheduled = False
+        self._stopping = False
+        self._ends: list[asyncio.Future[None]] = []
+        self._owned: Owned | None = owned
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do or to wait for."""
+        return bool(self._active or self._queue or self._settling or self._beside)
+
+    @property
+    def active_or_queued(self) -> bool:
+        return bool(self._active or self._queue)
+
+    def recover(self) -> None:
+        """Takes up what an earlier owner left: ends the run that was cut, queues its commands again."""
+        owned, self._owned = self._owned, None
+        assert owned is not None
+        if owned.run is not None and not ended(owned.run.status):
+            self._settling = owned.run.id
+            self._thread.run_changed(self._ending(owned.run, "failed", _CRASHED))
+        for record in owned.commands:
+            if record.starts >= self._settings.max_starts:
+                error = ErrorInfo(
+                    "gave-up", f"the server went down {record.starts} times during this command"
+                )
+                self._thread.command_changed(CommandChange(id=record.id, status="rejected", error=error))
+                continue
+            try:
+                command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
+            except CommandError as refusal:
+                self._thread.command_changed(
+                    CommandChange(id=record.id, status="rejected", error=refusal.info)
+                )
+                continue
+            if record.status != "queued":
+                self._thread.command_changed(CommandChange(id=record.id, status="queued"))
+            self._queue[record.id] = Given(record.id, command, starts=record.starts)
+        self._advance()
+
+    # the queue
+
+    def accept(self, given: Given, strategy: Strategy) -> None:
+        """Takes a durable command into the queue, or to where its strategy sends it."""
+        handler = self._thread.agent.handler(given.command)
+        if handler is not None and handler.immediate:
+            self._start_beside(given)
+            return
+        active = self._active
+        if strategy == "steer" and active is not None and not active.ended and active.stop is None:
+            given.steered = True
+            active.given.append(given)
+            self._thread.command_changed(
+                CommandChange(id=given.id, status="running", starts=given.starts + 1), before=True
+            )
+            active.run.inbox.deliver(given)
+            return
+        self._queue[given.id] = given
+        if strategy == "interrupt" and active is not None:
+            self._stop(active, "cancelled", None)
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._queue and not self._start_scheduled:
+            # Commands that become durable in this tick start one run together.
+            self._start_scheduled = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._start_scheduled = False
+        if self._active or self._settling or self._stopping or not self._queue or self._thread.closed:
+            return
+        given = list(self._queue.values())
+        self._queue.clear()
+        record = RunRecord(id=self._settings.new_id(), status="running", started_at=self._settings.clock())
+        self._thread.run_changed(record)
+        for each in given:
+            self._thread.command_changed(
+                CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
+            )
+        draft = Draft(self._thread.document)
+        active = _Active(record, self._make_run(record.id, draft, given), draft, given)
+        self._active = active
+        active.task = self._thread.spawn(self._execute(active))
+        active.task.add_done_callback(lambda task: self._finished(active, task))
+
+    def _make_run(self, id: str, draft: Draft, given: Sequence[Given]) -> Run:
+        return Run(
+            id=id,
+            thread=self._thread.id,
+            agent=self._thread.agent_name,
+            draft=draft,
+            host=self,
+            given=given,
+            context=MappingProxyType({}),
+        )
+
+    async def _execute(self, active: _Active) -> None:
+        run, agent = active.run, self._thread.agent
+        left = []
+        for given in list(active.given):
+            handler = agent.handler(given.command)
+            if handler is None:
+                left.append(given)
+                continue
+            self._settle_taken()
+            given.taken_at = self._thread.document.writes
+            await self._handle(handler, run, given)
+        if left or run.agent_wanted:
+            run.commands = Batch(left, self.take)
+            try:
+                await agent.run(run)
+            except SystemExit as error:
+                # It would end the server.
+                raise RuntimeError(f"the agent called exit({error.code!r})") from error
+
+    async def _handle(self, handler: Handler[Any], run: Run, given: Given) -> None:
+        try:
+            await handler(run, given.command)
+        except (Exception, SystemExit) as error:
+            self._reject(given, self._error_info(error))
+        else:
+            self._apply(given)
+
+    # what runs call
+
+    def new_id(self) -> str:
+        return self._settings.new_id()
+
+    async def flush(self) -> None:
+        await self._thread.flush()
+
+    def take(self, given: Given) -> None:
+        """The run takes a command up: the one before is applied, whether it was written for or not."""
+        if given.taken_at is not None:
+            return
+        given.taken_at = self._thread.document.writes
+        if self._thread.agent.blocking:
+            self._loop.call_soon_threadsafe(self._taken, given)
+        else:
+            self._taken(given)
+
+    def _taken(self, given: Given) -> None:
+        self._settle_taken()
+        if not given.settled:
+            self._unapplied.append(given)
+
+    def _settle_taken(self) -> None:
+        unapplied, self._unapplied = self._unapplied, []
+        for given in unapplied:
+            self._apply(given)
+
+    def wrote(self, writes: int) -> None:
+        """A cut is made with the document at `writes`: what was taken up before a write is applied by it."""
+        if self._unapplied:
+            unapplied, self._unapplied = self._unapplied, []
+            for given in unapplied:
+                assert given.taken_at is not None
+                if given.taken_at < writes:
+                    self._apply(given)
+                else:
+                    self._unapplied.append(given)
+
+    def _apply(self, given: Given) -> None:
+        if not given.settled:
+            given.settled = True
+            self._thread.command_changed(CommandChange(id=given.id, status="applied"))
+
+    def _reject(self, given: Given, error: ErrorInfo) -> None:
+        if not given.settled:
+            given.settled = True
+            self._thread.command_changed(CommandChange(id=given.id, status="rejected", error=error))
+
+    # handlers beside the run
+
+    def _start_beside(self, given: Given) -> None:
+        self._thread.command_changed(
+            CommandChange(id=given.id, status="running", starts=given.starts + 1), before=True
+        )
+        task = self._thread.spawn(self._beside_run(given))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _beside_run(self, given: Given) -> None:
+        draft = Draft(self._thread.document)
+        active = self._active
+        run = self._make_run(active.record.id if active else self._settings.new_id(), draft, ())
+        handler = self._thread.agent.handler(given.command)
+        assert handler is not None
+        try:
+            await self._handle(handler, run, given)
+        finally:
+            draft.revoke()
+
+    # stopping
+
+    async def cancel(self, run: str | None) -> RunInfo | None:
+        """Stops the run of that id; without one, the current run and all that is queued.
+
+        Returns the run as it ended or, where there was nothing to stop, as it is.
+        """
+        if run is None:
+            queue, self._queue = self._queue, {}
+            for given in queue.values():
+                self._thread.command_changed(CommandChange(id=given.id, status="cancelled"))
+        active = self._active
+        if active is not None and run in (None, active.record.id):
+            self._stop(active, "cancelled", None)
+            await self.ended()
+        elif run is None and queue:
+            await self._thread.flush()
+        return self._thread.run_info
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Stops the run as failed."""
+        if self._active is not None:
+            self._stop(self._active, "failed", error)
+
+    def hold(self) -> None:
+        """Starts nothing more."""
+        self._stopping = True
+
+    async def shut_down(self) -> None:
+        """Ends the run as failed, because the server stops; its commands stay for the next start."""
+        self._stopping = True
+        if self._active is not None:
+            self._stop(self._active, "failed", _STOPPED)
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Returns when no run goes on and its end is committed."""
+        if self._active is not None or self._settling is not None:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._ends.append(future)
+            await self._thread.wait(future)
+
+    def abandon(self) -> None:
+        """The thread is lost: stops the task and writes nothing more."""
+        active, self._active = self._active, None
+        if active is not None:
+            active.ended = True
+            active.draft.revoke()
+            if active.task is not None:
+                active.task.cancel()
+        for task in self._beside:
+            task.cancel()
+
+    def _stop(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
+        if active.ended or active.stop is not None:
+            return
+        assert active.task is not None
+        if active.task.done():
+            return  # its end is on the way
+        active.stop = (status, error)
+        active.run.mark_cancelled()
+        active.task.cancel()
+        self._loop.call_later(self._settings.cancel_grace_s, self._overdue, active)
+
+    def _overdue(self, active: _Active) -> None:
+        if not active.ended:
+            logger.warning(
+                "thread %s: run %s goes on after it was cancelled; it can't write any longer",
+                self._thread.id,
+                active.record.id,
+            )
+            assert active.stop is not None
+            self._end(active, *active.stop)
+
+    # ending
+
+    def _finished(self, active: _Active, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if active.ended:
+            return
+        if active.stop is not None:
+            self._end(active, *active.stop)
+        elif error is not None:
+            self._end(active, "failed", self._error_info(error))
+        elif task.cancelled():
+            self._end(active, "failed", ErrorInfo("agent-failed", "the agent cancelled itself"))
+        else:
+            self._end(active, "completed", None)
+
+    def _end(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
+        active.ended = True
+        active.draft.revoke()
+        try:
+            self._thread.document.check_loans(last=True)
+        except DetachedWrite as detached:
+            if status == "completed":
+                status, error = "failed", ErrorInfo("detached-write", str(detached), detached.path)
+        self._settle(active, status, error)
+        self._unapplied.clear()
+        self._settling = active.record.id
+        self._thread.run_changed(self._ending(active.record, status, error))
+
+    def _settle(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
+        """Settles what the run was given, or gives it back to the queue."""
+        writes = self._thread.document.writes
+        back: list[Given] = []
+        left = [given for given in active.given if not given.settled]
+        took_any = any(given.taken_at is not None for given in active.given)
+        for given in left:
+            taken = given.taken_at is not None
+            if error is _STOPPED:
+                if taken and writes > (given.taken_at or 0):
+                    self._apply(given)
+                else:
+                    back.append(given)
+            elif status == "completed":
+                if given.steered and not taken:
+                    back.append(given)
+                else:
+                    self._apply(given)
+            elif status == "cancelled":
+                if taken:
+                    self._apply(given)
+                else:
+                    given.settled = True
+                    self._thread.command_changed(CommandChange(id=given.id, status="cancelled"))
+            elif taken and writes > (given.taken_at or 0):
+                self._apply(given)
+            elif taken or (not took_any and given is left[0]):
+                # A run that fails always settles one command, or it would start for ever.
+                assert error is not None
+                self._reject(given, error)
+            else:
+                back.append(given)
+        for given in back:
+            self._thread.command_changed(CommandChange(id=given.id, status="queued", starts=0))
+        self._queue = {given.id: Given(given.id, given.command) for given in back} | self._queue
+
+    def run_committed(self, record: RunRecord) -> None:
+        """The thread has made this status of the run durable and told it."""
+        if not ended(record.status) or record.id != self._settling:
+            return
+        self._settling = None
+        self._active = None
+        ends, self._ends = self._ends, []
+        for future in ends:
+            if not future.done():
+                future.set_result(None)
+        self._thread.touch()
+        self._advance()
+
+    def _ending(self, record: RunRecord, status: RunStatus, error: ErrorInfo | None) -> RunRecord:
+        assert status in TRANSITIONS[record.status]
+        return msgspec.structs.replace(record, status=status, error=error, ended_at=self._settings.clock())
+
+    def _error_info(self, error: BaseException) -> ErrorInfo:
+        """What clients see of an agent's exception; the log has the rest."""
+        if isinstance(error, AgentError | Refused):
+            return error.info
+        reference = self._settings.new_id()[:8]
+        logger.error("thread %s: agent failed [%s]", self._thread.id, reference, exc_info=error)
+        if self._settings.show_errors:
+            text = f"{type(error).__name__}: {error}"
+            return ErrorInfo("agent-failed", f"{text[:1000]} [{reference}]")
+        return ErrorInfo("agent-failed", f"the agent failed; the server's log has more under {reference}")

@@ -1,0 +1,197 @@
+"""One connection's view of one thread: what it has been sent, and what waits while it can't be sent.
+
+While the connection takes bytes, the shared encoded messages go straight out. While it doesn't,
+operations are merged; once they weigh more than the state itself, they are dropped and a
+snapshot is due. So a slow reader costs at most about a state, and always ends at the exact state.
+
+Spec: PROTOCOL.md §10.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..core.codec import Encoding
+from ..core.frames import Position, Run, RunInfo, Update
+from ..core.merge import Merger
+from .message import Message, SnapshotMessage, UpdateMessage
+
+if TYPE_CHECKING:
+    from .thread import Thread
+
+_MIN_BACKLOG_BYTES: Final = 64 * 1024
+"""A backlog below this is kept even where the state is smaller."""
+_MAX_RUNS: Final = 100
+
+
+class Sink(Protocol):
+    """A connection's way out, shared by its subscribers."""
+
+    encoding: Encoding
+
+    @property
+    def ready(self) -> bool:
+        """Whether bytes given now go out without piling up."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Puts a message on the connection, whether it is ready or not."""
+        ...
+
+    def lag(self, subscriber: Subscriber) -> None:
+        """Remembers to call `subscriber.drain()` when it is ready again."""
+        ...
+
+    def lost(self, subscriber: Subscriber) -> None:
+        """The thread has dropped the subscriber; the client has been told to open it again."""
+        ...
+
+
+class Subscriber:
+    """Made by `Thread.subscribe`; its methods are called by the thread and its connection."""
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_seq",
+        "_hash_due",
+        "_runs",
+        "_snapshot_due",
+        "epoch",
+        "hash",
+        "seq",
+        "sink",
+        "thread",
+        "tools",
+    )
+
+    def __init__(self, thread: Thread, sink: Sink, *, hash: bool, tools: tuple[str, ...]) -> None:
+        self.thread = thread
+        self.sink = sink
+        self.hash = hash
+        self.tools = tools
+        self.epoch = 0
+        self.seq = -1
+        """The position put on the connection; -1 before the first."""
+        self._backlog: Merger | None = None
+        self._backlog_seq = -1
+        self._snapshot_due = False
+        self._hash_due = False
+        self._runs: dict[str, RunInfo | None] = {}
+
+    @property
+    def lagging(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._snapshot_due or self._backlog is not None or bool(self._runs)
+
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """(epoch, seq) last put on the connection, None before the first or with a backlog."""
+        return None if self.seq < 0 or self.lagging else (self.epoch, self.seq)
+
+    def update(self, update: UpdateMessage) -> None:
+        """Takes the next update of the thread's log."""
+        if self._snapshot_due:
+            return
+        if self._backlog is None and self.sink.ready:
+            self.sink.send(update)
+            self.seq = update.seq
+            self.epoch = update.epoch
+            return
+        if self._backlog is None:
+            self._backlog = Merger()
+            self.sink.lag(self)
+        self._defer(self._backlog, update)
+        if self._backlog.cost > max(_MIN_BACKLOG_BYTES, self.thread.size):
+            self.need_snapshot()
+
+    def resume(self, position: Position, updates: list[UpdateMessage]) -> None:
+        """Begins at `position` with the updates that were missed, as one."""
+        self.epoch, self.seq = position.epoch, position.seq
+        if len(updates) == 1:
+            self.update(updates[0])
+        elif updates:
+            self._backlog = Merger()
+            for update in updates:
+                self._defer(self._backlog, update)
+            self.drain_or_lag()
+
+    def _defer(self, backlog: Merger, update: UpdateMessage) -> None:
+        backlog.add(update.operations())
+        self._backlog_seq = update.seq
+        self.epoch = update.epoch
+
+    def need_snapshot(self) -> None:
+        """Drops what waits: a snapshot replaces it."""
+        self._backlog = None
+        self._snapshot_due = True
+        self.sink.lag(self)
+
+    def run(self, info: RunInfo | None) -> None:
+        """Takes a new status of the thread's run; it goes out after the updates before it."""
+        if not self.lagging and self.sink.ready:
+            self.sink.send(Message(Run(thread=self.thread.id, run=info)))
+            return
+        # One frame a run, its newest status; the oldest runs are forgotten first.
+        key = info.id if info is not None else ""
+        self._runs.pop(key, None)
+        self._runs[key] = info
+        if len(self._runs) > _MAX_RUNS:
+            del self._runs[next(iter(self._runs))]
+        self.sink.lag(self)
+
+    def drain_or_lag(self) -> None:
+        if self.sink.ready:
+            self.drain()
+        else:
+            self.sink.lag(self)
+
+    def drain(self) -> None:
+        """Sends what waits, now that the connection takes bytes."""
+        if self._snapshot_due:
+            self.thread.request_snapshot(self, self.sink.encoding, self._snapshot)
+            return
+        if self._backlog is not None:
+            operations = self._backlog.operations()
+            self._backlog = None
+            seq = self._backlog_seq
+            self.sink.send(
+                Message(
+                    Update(
+                        thread=self.thread.id,
+                        epoch=self.epoch,
+                        seq=seq,
+                        from_=None if self.seq == seq - 1 else self.seq,
+                        ops=operations,
+                    )
+                )
+            )
+            self.seq = seq
+        if self._runs:
+            runs, self._runs = self._runs, {}
+            for info in runs.values():
+                self.sink.send(Message(Run(thread=self.thread.id, run=info)))
+        if self._hash_due:
+            self._hash_due = False
+            self.thread.send_hash()
+
+    def send_hash(self, epoch: int, seq: int, message: Message) -> None:
+        """Takes the hash of the state at (epoch, seq): sent if this is where the reader is."""
+        if self.lagging or not self.sink.ready:
+            self._hash_due = True
+            self.sink.lag(self)
+        elif (self.epoch, self.seq) == (epoch, seq):
+            self.sink.send(message)
+
+    def _snapshot(self, snapshot: SnapshotMessage) -> None:
+        """The thread's answer to `request_snapshot`, called while it is exactly the committed state."""
+        if not self._snapshot_due or self not in self.thread.subscribers:
+            return
+        if not self.sink.ready:
+            self.sink.lag(self)
+            return
+        self._snapshot_due = False
+        self.sink.send(snapshot)
+        self.epoch, self.seq = snapshot.epoch, snapshot.seq
+        if self.hash:
+            self.thread.send_hash()
+        self.drain()

@@ -1,0 +1,741 @@
+"""A thread as its owner runs it: one writer, one log, one run at a time.
+
+Everything that changes goes the same way: it is recorded (operations in the document, facts
+about commands and runs beside them), cut into one append, committed, and only then published.
+At most one append is in flight; what is recorded meanwhile waits for the next cut. All of it
+happens on the event loop's thread.
+
+Below are the store and the document; above are `threads`, which loads and unloads, and the
+endpoints. The life of a run is in `runner`.
+
+Spec: PROTOCOL.md §4, §7, §9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar
+
+import anyio.to_thread
+import msgspec
+
+from ..core.canonical import canonical, state_hash
+from ..core.codec import Encoding, decode_log, encode_log, encode_value
+from ..core.document import DetachedWrite, Document, LockedDocument
+from ..core.errors import (
+    CommandError,
+    ErrorInfo,
+    Refused,
+    StoreError,
+    StoreUnavailable,
+    WriteConflict,
+)
+from ..core.frames import CommandState, Error, RunInfo, Strategy, Update
+from ..core.operations import Json, apply_in_place
+from ..core.session import read_position
+from .agent import Agent
+from .history import History
+from .message import Message, SnapshotMessage, UpdateMessage
+from .run import Given, ended
+from .runner import Runner
+from .settings import Settings
+from .store import Append, CommandChange, CommandRecord, Owned, RunRecord, Store, StoredSnapshot
+from .subscriber import Sink, Subscriber
+
+logger = logging.getLogger("threadwire")
+
+_SNAPSHOT_BYTES: Final = 256 * 1024
+_SNAPSHOT_ROWS: Final = 5000
+"""A snapshot is stored when the rows since the last weigh this and more than the state, or are so many."""
+_LOG_PAGE: Final = 1000
+_LARGE_BODY: Final = 64 * 1024
+
+T = TypeVar("T")
+_Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
+Watcher: TypeAlias = Callable[[CommandState], None]
+"""Told what becomes of a command."""
+
+
+class _Inflight:
+    """An append on its way, and what is published once it is there."""
+
+    __slots__ = ("entry", "facts", "failing_since", "number", "snapshots", "update")
+
+    def __init__(
+        self,
+        number: int,
+        entry: Append,
+        update: UpdateMessage | None,
+        facts: _Facts | None,
+        snapshots: _Snapshots | None,
+    ) -> None:
+        self.number = number
+        self.entry = entry
+        self.update = update
+        self.facts = facts
+        self.snapshots = snapshots
+        self.failing_since: float | None = None
+
+
+class _Facts:
+    """What happened to commands and the run since the last cut."""
+
+    __slots__ = ("before", "commands", "frames", "run", "runs")
+
+    def __init__(self) -> None:
+        self.before: list[CommandState | RunInfo] = []
+        """Published before the update: what has started."""
+        self.frames: list[CommandState] = []
+        """Published after it."""
+        self.commands: dict[str, CommandChange] = {}
+        self.run: RunRecord | None = None
+        self.runs: list[RunInfo] = []
+
+
+class Thread:
+    """Made by `Threads` from what the store holds. Public methods are for endpoints.
+
+    Attributes:
+        id: the thread's id.
+        agent_name: the name its agent is served under.
+        subscribers: the connections that follow it, in the order they came.
+    """
+
+    def __init__(
+        self,
+        owned: Owned,
+        *,
+        agent: Agent,
+        store: Store,
+        settings: Settings,
+        spawn: Callable[[Any], asyncio.Task[Any]],
+        on_lost: Callable[[Thread], None],
+    ) -> None:
+        self.id = owned.record.id
+        self.agent_name = owned.record.agent
+        self.agent = agent
+        self.epoch = owned.epoch
+        self.settings = settings
+        self.subscribers: dict[Subscriber, None] = {}
+        self.pins = 0
+        """Calls under way that need the thread to stay loaded."""
+        self.used_at = asyncio.get_running_loop().time()
+        self.closed = False
+
+        self._store = store
+        self.spawn = spawn
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._document, self._history = self._load(owned)
+        self._head = owned.head
+        self._committed = owned.head
+        self._facts: _Facts | None = None
+        self._inflight: _Inflight | None = None
+        self._cut_scheduled = False
+        self._cut_number = 0
+        self._cut_committed = 0
+        self._flushing: list[tuple[int, asyncio.Future[None]]] = []
+        self._awaited: set[asyncio.Future[Any]] = set()
+        """What calls wait for; failed when the thread is closed."""
+        self._snapshot_waiters: dict[object, tuple[Encoding, Callable[[SnapshotMessage], None]]] = {}
+        self._encoded: dict[Encoding, bytes] = {}
+        """The state at `_head`, for those who ask for it soon after each other."""
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._json_readers = 0
+        self._known: dict[str, CommandState] = {}
+        """The newest status of commands that are queued or running, ahead of the store's by an append."""
+        self._deciding = 0
+        """Submits between their check of the strategy and their place in the queue."""
+        self._hashing = self._hash_due = False
+        self._shown_run = _info(owned.run)
+        self._stored_seq = owned.snapshot.seq if owned.snapshot else 0
+        self._stored_bytes = 0
+        self._storing_snapshot = False
+        self._marks: list[tuple[float, int, int]] = [(settings.clock(), owned.head, 0)]
+        """(time, seq, log bytes then) now and then, to know what the log may drop."""
+        self._log_bytes = 0
+        self.runner = Runner(self, owned)
+
+    def _load(self, owned: Owned) -> tuple[Document, History]:
+        stored = owned.snapshot
+        state: Json = {} if stored is None else msgspec.msgpack.decode(stored.data)
+        first = owned.tail[0] if owned.tail else None
+        history = History(
+            first.seq - 1 if first else owned.head,
+            stored.epoch if stored else (owned.epoch if not first else None),
+        )
+        for row in owned.tail:
+            state = apply_in_place(state, decode_log(row.data))
+            history.add(UpdateMessage(self.id, row.epoch, row.seq, row.data))
+        kind = LockedDocument if self.agent.blocking else Document
+        limits = self.settings.limits
+        document = kind(
+            state,
+            on_write=self._written_elsewhere if self.agent.blocking else self._schedule_cut,
+            max_bytes=limits.max_state_bytes,
+            max_depth=limits.max_depth,
+        )
+        return document, history
+
+    # what endpoints and runs read
+
+    @property
+    def document(self) -> Document:
+        return self._document
+
+    @property
+    def committed(self) -> int:
+        """The last seq that is durable."""
+        return self._committed
+
+    @property
+    def size(self) -> int:
+        """About the bytes of a snapshot."""
+        return self._document.size
+
+    @property
+    def run_info(self) -> RunInfo | None:
+        """The current or last run as clients have been told of it."""
+        return self._shown_run
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing needs the thread to stay loaded."""
+        return not (
+            self.subscribers
+            or self.pins
+            or self.runner.busy
+            or self._inflight
+            or self._facts is not None
+            or self._document.dirty
+            or self._storing_snapshot
+        )
+
+    # subscribing
+
+    async def subscribe(
+        self, sink: Sink, *, since: Json = None, hash: bool = False, tools: tuple[str, ...] = ()
+    ) -> Subscriber:
+        """Begins to follow: the missed updates or a snapshot, then the run, then all that comes.
+
+        `since` is `{epoch, seq}`; what makes no sense is answered by a snapshot. Spec: PROTOCOL.md §9.2.
+
+        Raises:
+            StoreError: the missed updates could not be read.
+        """
+        subscriber = Subscriber(self, sink, hash=hash, tools=tools)
+        position = read_position(since)
+        missed: list[UpdateMessage] | None = None
+        if position is not None:
+            self.pins += 1
+            try:
+                missed = await self._missed(position.epoch, position.seq)
+            finally:
+                self.pins -= 1
+        # From here to the end nothing awaits: no update can come between.
+        self._check_open()
+        self.subscribers[subscriber] = None
+        if sink.encoding == "json":
+            self._json_readers += 1
+        if position is not None and missed is not None:
+            subscriber.resume(position, missed)
+            subscriber.run(self._shown_run)
+            if hash:
+                self.send_hash()
+        else:
+            subscriber.need_snapshot()
+            subscriber.run(self._shown_run)
+            subscriber.drain_or_lag()
+        return subscriber
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        if subscriber in self.subscribers:
+            del self.subscribers[subscriber]
+            self._snapshot_waiters.pop(subscriber, None)
+            if subscriber.sink.encoding == "json":
+                self._json_readers -= 1
+            self.touch()
+
+    async def _missed(self, epoch: int, seq: int) -> list[UpdateMessage] | None:
+        """The committed updates after (epoch, seq), None where the log doesn't lead on from there.
+
+        Returns in the very step in which its answer is complete, so that the caller may go on from it.
+        """
+        if seq > self._committed:
+            return None
+        rows: list[UpdateMessage] = []
+        if seq < self._history.floor or self._history.epoch_at(seq) is None:
+            if await self._store.row_epoch(self.id, seq) != epoch:
+                return None
+            # Memory holds the newest; the store is read until it meets them.
+            reached = seq
+            while reached < self._history.floor:
+                page = await self._store.log(self.id, after=reached, limit=_LOG_PAGE)
+                if page is None or not page.rows or page.rows[0].seq != reached + 1:
+                    return None
+                rows += [UpdateMessage(self.id, row.epoch, row.seq, row.data) for row in page.rows]
+                reached = rows[-1].seq
+            rows = [row for row in rows if row.seq <= self._committed]
+            reached = min(reached, self._committed)
+            return rows + self._history.after(reached)
+        if self._history.epoch_at(seq) != epoch:
+            return None
+        return self._history.after(seq)
+
+    def request_snapshot(
+        self, owner: object, encoding: Encoding, deliver: Callable[[SnapshotMessage], None]
+    ) -> None:
+        """Calls `deliver` with the state as it is committed, at once or with the next commit.
+
+        The only way that a whole state leaves the engine: encoded while the document is exactly the
+        state at a seq, handed over when that seq is durable and before any later one. One request
+        an `owner` at a time.
+        """
+        if self._document.dirty:
+            self._snapshot_waiters[owner] = (encoding, deliver)
+            self._schedule_cut()
+        elif self._inflight is not None:
+            if self._inflight.snapshots is None:
+                self._inflight.snapshots = []
+            self._inflight.snapshots.append((encoding, self._encode(encoding), deliver))
+        else:
+            deliver(self._snapshot_message(encoding, self._encode(encoding)))
+
+    async def snapshot(self, encoding: Encoding) -> SnapshotMessage:
+        """The committed state. Raises StoreUnavailable where the thread is lost meanwhile."""
+        self._check_open()
+        future: asyncio.Future[SnapshotMessage] = self._loop.create_future()
+
+        def deliver(snapshot: SnapshotMessage) -> None:
+            if not future.done():
+                future.set_result(snapshot)
+
+        self.pins += 1
+        try:
+            self.request_snapshot(future, encoding, deliver)
+            return await self.wait(future)
+        finally:
+            self._snapshot_waiters.pop(future, None)
+            self.pins -= 1
+
+    def _encode(self, encoding: Encoding) -> bytes:
+        encoded = self._encoded.get(encoding)
+        if encoded is None:
+            if not self._encoded:
+                self._loop.call_later(1, self._encoded.clear)
+            encoded = self._encoded[encoding] = self._document.encode(encoding)
+        return encoded
+
+    def _snapshot_message(self, encoding: Encoding, state: bytes) -> SnapshotMessage:
+        return SnapshotMessage(self.id, self.epoch, self._committed, state, self._shown_run, encoding)
+
+    def send_hash(self) -> None:
+        """Sends the hash of the committed state to those who asked, once it is computed.
+
+        It goes as an update that changes nothing; who has been sent more by then gets none.
+        """
+        self._hash_due = True
+        if not self._hashing:
+            self._hashing = True
+            self.spawn(self._hash())
+
+    async def _hash(self) -> None:
+        try:
+            while self._hash_due:
+                self._hash_due = False
+                snapshot = await self.snapshot("msgpack")
+                digest = await anyio.to_thread.run_sync(_hash_of, snapshot.state)
+                frame = Update(
+                    thread=self.id,
+                    epoch=snapshot.epoch,
+                    seq=snapshot.seq,
+                    from_=snapshot.seq,
+                    ops=[],
+                    hash=digest,
+                )
+                message = Message(frame)
+                for subscriber in self.subscribers:
+                    if subscriber.hash:
+                        subscriber.send_hash(snapshot.epoch, snapshot.seq, message)
+        except StoreError:
+            return  # the thread is lost, and its subscribers know
+        finally:
+            self._hashing = False
+
+    # commands
+
+    async def submit(self, id: str, body: Json, *, strategy: Strategy | None, watcher: Watcher) -> None:
+        """Takes a command; `watcher` is told of every status from queued on, or of the refusal.
+
+        Raises:
+            CommandError: refused before it was queued.
+            Refused: `command-id-reused`.
+            StoreError: it could not be made durable.
+        """
+        self._check_open()
+        self.touch()
+        self.pins += 1
+        try:
+            await self._submit(id, body, strategy or "enqueue", watcher)
+        finally:
+            self.pins -= 1
+
+    async def _submit(self, id: str, body: Json, strategy: Strategy, watcher: Watcher) -> None:
+        # The canonical form of a large command takes longer than others should wait.
+        large = len(encode_value(body, "msgpack")) > _LARGE_BODY
+        encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+        command = self.agent.registry.read(body)
+        if strategy == "reject":
+            if self.runner.active_or_queued or self._deciding:
+                known = await self._store.command(self.id, id)
+                if known is None:
+                    raise CommandError("thread-busy", "a run is active", "strategy")
+                self._repeat(known, encoded, watcher)
+                return
+        elif strategy in ("rollback", "steer") and strategy not in self.runner.strategies:
+            raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
+        self._deciding += 1
+        try:
+            submission = await self._store.submit(
+                self.id,
+                id,
+                encoded,
+                limit=self.settings.limits.max_pending_commands,
+                now=self.settings.clock(),
+            )
+        finally:
+            self._deciding -= 1
+        if submission is None:
+            raise CommandError(
+                "too-many-pending", f"{self.settings.limits.max_pending_commands} commands wait already"
+            )
+        if not submission.created:
+            self._repeat(submission.record, encoded, watcher)
+            return
+        self._check_open()
+        state = CommandState(thread=self.id, id=id, status="queued")
+        self._known[id] = state
+        self._watchers.setdefault(id, []).append(watcher)
+        watcher(state)
+        self.runner.accept(Given(id, command), strategy)
+
+    def _repeat(self, record: CommandRecord, body: bytes, watcher: Watcher) -> None:
+        """Answers a command that was sent before."""
+        if record.body != body:
+            raise Refused("command-id-reused", "this id was used for a command with another body", "id")
+        state = self._known.get(record.id)
+        if state is None:
+            state = CommandState(
+                thread=self.id, id=record.id, status=record.status, seq=record.seq, error=record.error
+            )
+        if state.status in ("queued", "running"):
+            watchers = self._watchers.setdefault(record.id, [])
+            if watcher not in watchers:
+                watchers.append(watcher)
+        watcher(msgspec.structs.replace(state, duplicate=True))
+
+    def forget(self, watcher: Watcher) -> None:
+        """Tells `watcher` nothing more."""
+        for id, watchers in list(self._watchers.items()):
+            if watcher in watchers:
+                watchers.remove(watcher)
+                if not watchers:
+                    del self._watchers[id]
+
+    # recording; `runner` calls these
+
+    def command_changed(self, change: CommandChange, *, before: bool = False) -> None:
+        """Records a command's new status, to be committed and told with the next cut.
+
+        A status of `applied` gets the seq of that cut.
+        """
+        state = CommandState(
+            thread=self.id, id=change.id, status=change.status, seq=change.seq, error=change.error
+        )
+        facts = self._facts = self._facts or _Facts()
+        facts.commands[change.id] = change
+        (facts.before if before else facts.frames).append(state)
+        if change.status in ("queued", "running"):
+            self._known[change.id] = state
+        self._schedule_cut()
+
+    def run_changed(self, record: RunRecord) -> None:
+        """Records the run's new status: a start is told before the next update, an end after it."""
+        info = _info(record)
+        assert info is not None
+        facts = self._facts = self._facts or _Facts()
+        facts.run = record
+        if record.status in ("queued", "running") and not facts.runs:
+            facts.before.append(info)
+        else:
+            facts.runs.append(info)
+        self._schedule_cut()
+
+    def touch(self) -> None:
+        self.used_at = self._loop.time()
+
+    async def flush(self) -> None:
+        """Returns once all that is recorded is durable. Raises StoreUnavailable where it can't be."""
+        self._check_open()
+        if self._document.dirty or self._facts is not None:
+            number = self._cut_number + 1
+            self._schedule_cut()
+        else:
+            number = self._cut_number
+        if self._cut_committed >= number:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._flushing.append((number, future))
+        await self.wait(future)
+
+    async def wait(self, future: asyncio.Future[T]) -> T:
+        """The future's outcome, or StoreUnavailable when the thread is closed before."""
+        self._awaited.add(future)
+        try:
+            return await future
+        finally:
+            self._awaited.discard(future)
+
+    # cutting and committing
+
+    def _written_elsewhere(self) -> None:
+        """A write that may come from a worker thread."""
+        self._loop.call_soon_threadsafe(self._schedule_cut)
+
+    def _schedule_cut(self) -> None:
+        if not self._cut_scheduled and self._inflight is None and not self.closed:
+            self._cut_scheduled = True
+            # At the end of this tick: a synchronous stretch of agent code is never split.
+            self._loop.call_soon(self._cut)
+
+    def _cut(self) -> None:
+        if self._inflight is not None or self.closed:
+            self._cut_scheduled = False
+            return
+        document = self._document
+        try:
+            document.check_loans()
+        except DetachedWrite as error:
+            self.runner.fail(ErrorInfo("detached-write", str(error), error.path))
+        writes = document.writes
+        operations = document.cut()
+        self.runner.wrote(writes)
+        facts, self._facts = self._facts, None
+        self._cut_scheduled = False
+        update = None
+        data = None
+        if operations:
+            self._encoded.clear()
+            data = encode_log(operations)
+            self._head += 1
+            update = UpdateMessage(
+                self.id, self.epoch, self._head, data, operations if self._json_readers else None
+            )
+            # Strings of the state that anyone else holds can't grow in place.
+            del operations
+        snapshots = None
+        if self._snapshot_waiters:
+            waiters, self._snapshot_waiters = self._snapshot_waiters, {}
+            snapshots = [
+                (encoding, self._encode(encoding), deliver) for encoding, deliver in waiters.values()
+            ]
+        if facts is not None:
+            entry = self._entry(data, facts)
+        elif data is not None:
+            entry = Append(
+                thread=self.id, epoch=self.epoch, seq=self._head, data=data, now=self.settings.clock()
+            )
+        else:
+            self._deliver(snapshots)
+            return
+        self._cut_number += 1
+        self._inflight = _Inflight(self._cut_number, entry, update, facts, snapshots)
+        self._store.append(entry, self._appended)
+
+    def _entry(self, data: bytes | None, facts: _Facts) -> Append:
+        return Append(
+            thread=self.id,
+            epoch=self.epoch,
+            seq=self._head,
+            data=data,
+            commands=tuple(
+                msgspec.structs.replace(change, seq=self._head) if change.status == "applied" else change
+                for change in facts.commands.values()
+            ),
+            run=facts.run,
+            now=self.settings.clock(),
+        )
+
+    def _appended(self, error: Exception | None) -> None:
+        """The store's answer to the append in flight."""
+        inflight = self._inflight
+        if inflight is None or self.closed:
+            return
+        if error is not None:
+            self._not_appended(inflight, error)
+            return
+        self._inflight = None
+        self._committed = inflight.entry.seq
+        self._cut_committed = inflight.number
+        self._publish(inflight)
+        if self._flushing:
+            self._flushed()
+        if inflight.entry.run is not None:
+            self.runner.run_committed(inflight.entry.run)
+        if self._document.dirty or self._facts is not None or self._snapshot_waiters:
+            self._schedule_cut()
+        if self._stored_bytes > _SNAPSHOT_BYTES or self._head - self._stored_seq > _SNAPSHOT_ROWS:
+            self._store_snapshot_if_due()
+
+    def _not_appended(self, inflight: _Inflight, error: Exception) -> None:
+        now = self._loop.time()
+        if inflight.failing_since is None:
+            inflight.failing_since = now
+        waited = now - inflight.failing_since
+        if isinstance(error, StoreUnavailable) and waited < self.settings.store_patience_s:
+            self._loop.call_later(min(0.05 + waited / 4, 1), self._append_again, inflight)
+        else:
+            logger.error("thread %s: the store did not take an update: %s", self.id, error)
+            self._lose(error)
+
+    def _append_again(self, inflight: _Inflight) -> None:
+        if self._inflight is inflight and not self.closed:
+            self._store.append(inflight.entry, self._appended)
+
+    def _publish(self, inflight: _Inflight) -> None:
+        facts, seq = inflight.facts, inflight.entry.seq
+        if facts is not None:
+            for fact in facts.before:
+                self._tell(fact, seq)
+        update = inflight.update
+        if update is not None:
+            self._history.add(update)
+            size = len(update.data)
+            self._stored_bytes += size
+            self._log_bytes += size
+            for subscriber in self.subscribers:
+                subscriber.update(update)
+        if facts is not None:
+            for state in facts.frames:
+                self._tell(state, seq)
+            for info in facts.runs:
+                self._tell(info, seq)
+                if ended(info.status) and any(subscriber.hash for subscriber in self.subscribers):
+                    self.send_hash()
+        self._deliver(inflight.snapshots)
+
+    def _deliver(self, snapshots: _Snapshots | None) -> None:
+        for encoding, state, deliver in snapshots or ():
+            deliver(self._snapshot_message(encoding, state))
+
+    def _tell(self, fact: CommandState | RunInfo, seq: int) -> None:
+        if isinstance(fact, RunInfo):
+            self._shown_run = fact
+            for subscriber in self.subscribers:
+                subscriber.run(fact)
+            return
+        if fact.status == "applied":
+            fact = msgspec.structs.replace(fact, seq=seq)
+        settled = fact.status not in ("queued", "running")
+        if settled:
+            self._known.pop(fact.id, None)
+        for watcher in self._watchers.get(fact.id, ()):
+            watcher(fact)
+        if settled:
+            self._watchers.pop(fact.id, None)
+
+    def _flushed(self) -> None:
+        waiting = []
+        for number, future in self._flushing:
+            if number > self._cut_committed:
+                waiting.append((number, future))
+            elif not future.done():
+                future.set_result(None)
+        self._flushing = waiting
+
+    # losing and unloading
+
+    def _lose(self, error: Exception) -> None:
+        """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
+        if self.closed:
+            return
+        code = "store-unavailable"
+        message = "the store did not take an update; open the thread again"
+        if isinstance(error, WriteConflict):
+            message = "the thread has another owner now; open it again"
+        self.close()
+        self.runner.abandon()
+        for subscriber in list(self.subscribers):
+            subscriber.sink.send(Message(Error(code=code, message=message, thread=self.id)))
+            subscriber.sink.lost(subscriber)
+        self.subscribers.clear()
+        self._on_lost(self)
+
+    def close(self) -> None:
+        """Ends this object's part in the thread; nothing more is written or sent by it."""
+        self.closed = True
+        error = StoreUnavailable("the thread was unloaded")
+        for future in self._awaited:
+            if not future.done():
+                future.set_exception(error)
+        self._flushing.clear()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreUnavailable("the thread was unloaded")
+
+    # storing snapshots
+
+    @property
+    def worth_storing(self) -> bool:
+        """Whether a stored snapshot would make the next loading shorter."""
+        return self._head - self._stored_seq > 20
+
+    def _store_snapshot_if_due(self) -> None:
+        large = self._stored_bytes > max(_SNAPSHOT_BYTES, self.size)
+        if (large or self._head - self._stored_seq > _SNAPSHOT_ROWS) and not self._storing_snapshot:
+            self._storing_snapshot = True
+            self.spawn(self.store_snapshot())
+
+    async def store_snapshot(self) -> None:
+        """Stores the committed state, so that loading need not read the log before it, and trims the log."""
+        self._storing_snapshot = True
+        try:
+            snapshot = await self.snapshot("msgpack")
+            self._stored_seq = snapshot.seq
+            self._stored_bytes = 0
+            await self._store.save_snapshot(
+                self.id,
+                StoredSnapshot(snapshot.seq, snapshot.epoch, snapshot.state),
+                keep_after=self._droppable(snapshot.seq),
+            )
+        except StoreError as error:
+            logger.warning("thread %s: no snapshot stored: %s", self.id, error)
+        finally:
+            self._storing_snapshot = False
+
+    def _droppable(self, seq: int) -> int:
+        """The largest seq whose row the log need not hold any longer."""
+        settings = self.settings
+        now = settings.clock()
+        self._marks.append((now, seq, self._log_bytes))
+        old = too_much = 0
+        for time, marked, log_bytes in self._marks:
+            if now - time >= settings.history_s:
+                old = marked
+            if self._log_bytes - log_bytes >= settings.history_bytes:
+                too_much = marked
+        keep_after = max(min(old, seq - settings.history_updates), too_much, 0)
+        while len(self._marks) > 2 and self._marks[1][1] <= keep_after:
+            del self._marks[0]
+        return keep_after
+
+
+def _hash_of(state: bytes) -> str:
+    return state_hash(msgspec.msgpack.decode(state))
+
+
+def _info(record: RunRecord | None) -> RunInfo | None:
+    return None if record is None else RunInfo(id=record.id, status=record.status, error=record.error)

@@ -1,0 +1,396 @@
+"""The Store's reads and writes as SQL, each inside a transaction that its caller begins and ends.
+
+A write that is refused has written nothing and answers so with a value, so that the other writes
+of its transaction stand. Connections, threads and commits are the business of others.
+"""
+
+from __future__ import annotations
+
+from sqlite3 import Connection
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ..core.codec import encode_log
+from ..core.errors import ErrorInfo, WriteConflict
+from ..core.operations import Json
+from ..engine.store import (
+    Append,
+    Archived,
+    CommandRecord,
+    LogRow,
+    LogSlice,
+    Owned,
+    RunRecord,
+    StoredSnapshot,
+    Submission,
+    ThreadPage,
+    ThreadRecord,
+)
+from .cursors import write_cursor
+from .epochs import next_epoch
+
+_LARGEST: Final = 2**63 - 1
+"""Of SQLite's integers; numbers that clients may have chosen are cut to it."""
+
+_TRIM_ROWS: Final = 200
+"""Rows dropped at once."""
+
+_RECORD: Final = "t.id, t.agent, m.title, t.archived, m.created_at, t.updated_at, m.custom"
+_COMMAND: Final = "id, n, body, status, starts, seq, error"
+_RUN: Final = "id, status, started_at, ended_at, error"
+# Spelled as in the partial indexes, which are used only then.
+_OPEN_COMMAND: Final = "status IN ('queued', 'running')"
+_OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
+
+
+# owner
+
+
+def take_epoch(db: Connection, now: float) -> int:
+    """A new epoch, noted so that it is never taken again."""
+    (last,) = db.execute("SELECT epoch FROM store").fetchone()
+    epoch = next_epoch(last, now)
+    db.execute("UPDATE store SET epoch = ?", (epoch,))
+    return epoch
+
+
+def touch(db: Connection) -> bool:
+    """A write that means nothing. (One that changes nothing would not get as far as the disk.)"""
+    return db.execute("UPDATE store SET flag = 1 - flag").rowcount == 1
+
+
+def acquire(db: Connection, thread: str, *, agent: str | None, now: float, since: int) -> Owned | int | None:
+    """Takes a thread whose epoch is below `since`, the first of this owner's epochs.
+
+    A thread made by this call is returned whole; of another one the epoch, for `load` to read the
+    rest, which may be large and is better kept out of the transactions of all threads.
+    """
+    row = db.execute("SELECT epoch, head FROM thread WHERE id = ?", (thread,)).fetchone()
+    if row is None:
+        if agent is None:
+            return None
+        record = ThreadRecord(id=thread, agent=agent, created_at=now, updated_at=now)
+        epoch = _insert(db, record, now)
+        return Owned(record=record, epoch=epoch, head=0, snapshot=None, tail=[], commands=[], run=None)
+    epoch, head = row
+    if epoch < since:
+        epoch = take_epoch(db, now)
+        db.execute("UPDATE thread SET epoch = ?, head = ? WHERE id = ?", (epoch, head + 1, thread))
+        db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (thread, head + 1, epoch, encode_log(())))
+    return epoch
+
+
+def load(db: Connection, thread: str, epoch: int) -> Owned | None:
+    """All there is of a thread, None where it is gone or under another epoch."""
+    row = db.execute(
+        f"SELECT t.head, {_RECORD} FROM thread t JOIN thread_meta m USING (id) WHERE id = ? AND epoch = ?",
+        (thread, epoch),
+    ).fetchone()
+    if row is None:
+        return None
+    snapshot = snapshot_before(db, thread, row[0])
+    commands = db.execute(
+        f"SELECT {_COMMAND} FROM inbox WHERE thread = ? AND {_OPEN_COMMAND} ORDER BY n", (thread,)
+    )
+    return Owned(
+        record=_record(row[1:]),
+        epoch=epoch,
+        head=row[0],
+        snapshot=snapshot,
+        tail=_rows(db, thread, 0 if snapshot is None else snapshot.seq, _LARGEST),
+        commands=[_command(row) for row in commands],
+        run=next(iter(runs(db, thread, 1)), None),
+    )
+
+
+def append(db: Connection, entry: Append) -> WriteConflict | None:
+    thread, epoch, seq = entry.thread, entry.epoch, entry.seq
+    if entry.data is None:
+        if _position(db, thread) != (epoch, seq):
+            return _conflict(entry)
+    else:
+        advanced = db.execute(
+            "UPDATE thread SET head = ?, updated_at = ? WHERE id = ? AND epoch = ? AND head = ?",
+            (seq, entry.now, thread, epoch, seq - 1),
+        )
+        if advanced.rowcount == 0:
+            written_before = _position(db, thread) == (epoch, seq)
+            return None if written_before else _conflict(entry)
+        db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (thread, seq, epoch, entry.data))
+    for change in entry.commands:
+        db.execute(
+            "UPDATE inbox SET status = ?, starts = coalesce(?, starts), seq = ?, error = ?"
+            " WHERE thread = ? AND id = ?",
+            (change.status, change.starts, change.seq, _pack(change.error), thread, change.id),
+        )
+    run = entry.run
+    if run is not None:
+        db.execute(
+            f"INSERT INTO run (thread, {_RUN}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (thread, id) DO UPDATE"
+            " SET status = excluded.status, started_at = excluded.started_at,"
+            " ended_at = excluded.ended_at, error = excluded.error",
+            (thread, run.id, run.status, run.started_at, run.ended_at, _pack(run.error)),
+        )
+    return None
+
+
+def _position(db: Connection, thread: str) -> Any:
+    return db.execute("SELECT epoch, head FROM thread WHERE id = ?", (thread,)).fetchone()
+
+
+def _conflict(entry: Append) -> WriteConflict:
+    return WriteConflict(
+        f"thread {entry.thread} is not where epoch {entry.epoch} could write seq {entry.seq}"
+    )
+
+
+# commands and runs
+
+
+def submit(
+    db: Connection, thread: str, command: str, body: bytes, *, limit: int, now: float
+) -> Submission | Literal["full", "missing"]:
+    record = find_command(db, thread, command)
+    if record is not None:
+        return Submission(record, created=False)
+    if _position(db, thread) is None:
+        return "missing"
+    (waiting,) = db.execute(
+        f"SELECT count(*) FROM inbox WHERE thread = ? AND {_OPEN_COMMAND}", (thread,)
+    ).fetchone()
+    if waiting >= limit:
+        return "full"
+    order = db.execute(
+        "INSERT INTO inbox (thread, id, body, status, starts, submitted_at) VALUES (?, ?, ?, 'queued', 0, ?)",
+        (thread, command, body, now),
+    ).lastrowid
+    assert order is not None
+    return Submission(CommandRecord(id=command, order=order, body=body, status="queued"), created=True)
+
+
+def find_command(db: Connection, thread: str, command: str) -> CommandRecord | None:
+    row = db.execute(
+        f"SELECT {_COMMAND} FROM inbox WHERE thread = ? AND id = ?", (thread, command)
+    ).fetchone()
+    return None if row is None else _command(row)
+
+
+def runs(db: Connection, thread: str, limit: int) -> list[RunRecord]:
+    rows = db.execute(
+        f"SELECT {_RUN} FROM run WHERE thread = ? ORDER BY n DESC LIMIT ?", (thread, _limit(limit))
+    )
+    return [
+        RunRecord(id=id, status=status, started_at=started_at, ended_at=ended_at, error=_unpack(error))
+        for id, status, started_at, ended_at, error in rows
+    ]
+
+
+def unfinished(db: Connection) -> list[str]:
+    rows = db.execute(
+        f"SELECT thread FROM inbox WHERE {_OPEN_COMMAND}"
+        f" UNION SELECT thread FROM run WHERE {_OPEN_RUN} ORDER BY 1"
+    )
+    return [thread for (thread,) in rows]
+
+
+def _command(row: tuple[Any, ...]) -> CommandRecord:
+    id, order, body, status, starts, seq, error = row
+    return CommandRecord(
+        id=id, order=order, body=body, status=status, starts=starts, seq=seq, error=_unpack(error)
+    )
+
+
+def _pack(error: ErrorInfo | None) -> bytes | None:
+    return None if error is None else msgspec.json.encode(error)
+
+
+def _unpack(error: bytes | None) -> ErrorInfo | None:
+    return None if error is None else msgspec.json.decode(error, type=ErrorInfo)
+
+
+# log and snapshots
+
+
+def log(db: Connection, thread: str, after: int, limit: int) -> LogSlice | None:
+    row = db.execute("SELECT floor_seq, floor_epoch, head FROM thread WHERE id = ?", (thread,)).fetchone()
+    if row is None:
+        return None
+    floor_seq, floor_epoch, head = row
+    return LogSlice(
+        rows=_rows(db, thread, after, limit), floor_seq=floor_seq, floor_epoch=floor_epoch, head=head
+    )
+
+
+def row_epoch(db: Connection, thread: str, seq: int) -> int | None:
+    row = db.execute(
+        "SELECT epoch FROM log WHERE thread = :thread AND seq = :seq"
+        " UNION ALL SELECT floor_epoch FROM thread WHERE id = :thread AND floor_seq = :seq",
+        {"thread": thread, "seq": _cut(seq)},
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def save_snapshot(
+    db: Connection, thread: str, snapshot: StoredSnapshot, keep_after: int
+) -> tuple[int, int] | None:
+    """The seq and epoch of the new floor, where there are rows for `trim` to drop."""
+    if row_epoch(db, thread, snapshot.seq) != snapshot.epoch:
+        return None
+    db.execute(
+        "INSERT OR REPLACE INTO snapshot (thread, seq, epoch, data) VALUES (?, ?, ?, ?)",
+        (thread, snapshot.seq, snapshot.epoch, snapshot.data),
+    )
+    newest = "SELECT seq FROM snapshot WHERE thread = ? ORDER BY seq DESC LIMIT 2"
+    kept = [seq for (seq,) in db.execute(newest, (thread,))]
+    if len(kept) < 2:
+        return None
+    db.execute("DELETE FROM snapshot WHERE thread = ? AND seq < ?", (thread, kept[1]))
+    floor = min(keep_after, kept[1])
+    row = db.execute("SELECT epoch FROM log WHERE thread = ? AND seq = ?", (thread, floor)).fetchone()
+    return None if row is None else (floor, row[0])
+
+
+def trim(db: Connection, thread: str, floor: tuple[int, int]) -> bool:
+    """Drops some of the rows up to the floor and moves it there; whether there are more of them.
+
+    Dropping 10,000 large rows takes a second, in which no other thread could commit.
+    """
+    seq, epoch = floor
+    if row_epoch(db, thread, seq) != epoch:  # it is another thread of that id by now
+        return False
+    old: int
+    (old,) = db.execute("SELECT floor_seq FROM thread WHERE id = ?", (thread,)).fetchone()
+    last = min(seq, old + _TRIM_ROWS)
+    if last > old:
+        db.execute(
+            "UPDATE thread SET floor_seq = ?, floor_epoch = ? WHERE id = ?",
+            (last, row_epoch(db, thread, last), thread),
+        )
+        db.execute("DELETE FROM log WHERE thread = ? AND seq <= ?", (thread, last))
+    return last < seq
+
+
+def snapshot_before(db: Connection, thread: str, seq: int) -> StoredSnapshot | None:
+    row = db.execute(
+        "SELECT seq, epoch, data FROM snapshot WHERE thread = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+        (thread, _cut(seq)),
+    ).fetchone()
+    return None if row is None else StoredSnapshot(*row)
+
+
+def _rows(db: Connection, thread: str, after: int, limit: int) -> list[LogRow]:
+    rows = db.execute(
+        "SELECT seq, epoch, data FROM log WHERE thread = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (thread, _cut(after), _limit(limit)),
+    )
+    return [LogRow(seq, epoch, data) for seq, epoch, data in rows]
+
+
+def _cut(seq: int) -> int:
+    return max(-1, min(seq, _LARGEST))
+
+
+def _limit(limit: int) -> int:
+    return max(0, min(limit, _LARGEST))
+
+
+# thread records
+
+
+def create(db: Connection, record: ThreadRecord) -> bool:
+    if _position(db, record.id) is not None:
+        return False
+    _insert(db, record, 0.0)
+    return True
+
+
+def find_thread(db: Connection, thread: str) -> ThreadRecord | None:
+    row = db.execute(
+        f"SELECT {_RECORD} FROM thread t JOIN thread_meta m USING (id) WHERE id = ?", (thread,)
+    ).fetchone()
+    return None if row is None else _record(row)
+
+
+def find_threads(
+    db: Connection, *, archived: Archived, agent: str | None, limit: int, after: tuple[float, str] | None
+) -> ThreadPage:
+    """`after` is the place of the last thread of the page before."""
+    limit = max(1, limit)
+    conditions: list[str] = []
+    values: list[object] = []
+    if archived != "include":
+        conditions.append("t.archived = ?")
+        values.append(archived == "only")
+    if agent is not None:
+        conditions.append("t.agent = ?")
+        values.append(agent)
+    if after is not None:
+        updated_at, id = after
+        conditions.append("t.updated_at <= ? AND (t.updated_at < ? OR t.id > ?)")
+        values += updated_at, updated_at, id
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = db.execute(  # a CROSS JOIN keeps its order: the index by time drives it
+        f"SELECT {_RECORD} FROM thread t CROSS JOIN thread_meta m USING (id) {where}"
+        " ORDER BY t.updated_at DESC, t.id LIMIT ?",
+        (*values, _limit(limit + 1)),
+    )
+    threads = [_record(row) for row in rows]
+    if len(threads) <= limit:
+        return ThreadPage(threads=threads)
+    last = threads[limit - 1]
+    return ThreadPage(threads=threads[:limit], cursor=write_cursor(last.updated_at, last.id))
+
+
+def update_thread(
+    db: Connection,
+    thread: str,
+    *,
+    title: str | msgspec.UnsetType | None,
+    archived: bool | msgspec.UnsetType,
+    custom: dict[str, Json] | msgspec.UnsetType,
+    now: float,
+) -> ThreadRecord | None:
+    record = find_thread(db, thread)
+    given = {"title": title, "archived": archived, "custom": custom}
+    changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
+    if record is None or not changes:
+        return record
+    record = msgspec.structs.replace(record, **changes, updated_at=now)
+    db.execute("UPDATE thread SET archived = ?, updated_at = ? WHERE id = ?", (record.archived, now, thread))
+    db.execute(
+        "UPDATE thread_meta SET title = ?, custom = ? WHERE id = ?",
+        (record.title, msgspec.json.encode(record.custom), thread),
+    )
+    return record
+
+
+def delete_thread(db: Connection, thread: str) -> bool:
+    return db.execute("DELETE FROM thread WHERE id = ?", (thread,)).rowcount == 1
+
+
+def _insert(db: Connection, record: ThreadRecord, now: float) -> int:
+    """A new thread; returns its first epoch."""
+    epoch = take_epoch(db, now)
+    db.execute(
+        "INSERT INTO thread VALUES (?, ?, ?, ?, ?, 0, 0, ?)",
+        (record.id, record.agent, record.archived, record.updated_at, epoch, epoch),
+    )
+    db.execute(
+        "INSERT INTO thread_meta VALUES (?, ?, ?, ?)",
+        (record.id, record.title, record.created_at, msgspec.json.encode(record.custom)),
+    )
+    return epoch
+
+
+def _record(row: tuple[Any, ...]) -> ThreadRecord:
+    id, agent, title, archived, created_at, updated_at, custom = row
+    return ThreadRecord(
+        id=id,
+        agent=agent,
+        title=title,
+        archived=bool(archived),
+        created_at=created_at,
+        updated_at=updated_at,
+        custom=msgspec.json.decode(custom),
+    )
