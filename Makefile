@@ -23,7 +23,7 @@ serve: $(READY)
 	@$(RUN) server.py $(ARGS)
 
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -m "not soak" $(ARGS)
 
 check: $(READY)
 	$(RUN) -m ruff check .
@@ -34,14 +34,14 @@ bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name; done
 
 soak: $(READY)
-	THREADWIRE_SOAK=1 $(RUN) -m pytest -m soak $(ARGS)
+	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 $(RUN) -m pytest tests/system tests/stores $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'Python 3.11 or newer is needed; where it has another name: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }

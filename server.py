@@ -15,7 +15,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parent / root) for root in ("transp
 try:
     from threadwire.cli.main import main
 except ModuleNotFoundError as missing:
-    sys.exit(f"server.py: the package {missing.name!r} is not installed; `make serve` installs what is needed")
+    sys.exit(
+        f"server.py: the package {missing.name!r} is not installed; `make serve` installs what is needed"
+    )
 
 if __name__ == "__main__":
     sys.exit(main(["serve", *sys.argv[1:]]))

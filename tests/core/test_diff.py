@@ -132,6 +132,8 @@ def test_the_fewest_items_are_moved() -> None:
     old = [_message(n) for n in range(8)]
     new = [_message(n) for n in (0, 7, 1, 2, 3, 4, 5, 6)]
     assert diff(old, new) == [Splice((), 1, 0, [_message(7)]), Splice((), 8, 1, [])]
+    new = [_message(n) for n in (1, 7, 2, 3, 4, 5, 6, 0)]
+    assert diff(old, new) == [Splice((), 0, 1, []), Splice((), 1, 0, [_message(7)]), Set((7, "id"), 0)]
 
 
 def test_an_item_that_got_another_id_is_edited_where_it_stands() -> None:
@@ -176,6 +178,12 @@ def test_where_all_changed_the_container_is_set() -> None:
     new = {"a": {"e": 3, "f": 4, "d": [4, 5, 6]}, "kept": "x" * 100}
     assert diff(old, new) == [Set(("a",), new["a"])]
     assert diff({"a": 1, "b": 2}, {"c": 3, "d": 4}) == [Set((), {"c": 3, "d": 4})]
+
+
+def test_what_was_replaced_as_a_whole_does_not_weigh_on_what_follows() -> None:
+    old = {"a": {str(n): 1 for n in range(20)}, "b": {"x": 1, "y": 1, "kept": "x" * 200}}
+    new = {"a": {str(n): 2 for n in range(20)}, "b": {"x": 2, "y": 2, "kept": "x" * 200}}
+    assert diff(old, new) == [Set(("a",), new["a"]), Set(("b", "x"), 2), Set(("b", "y"), 2)]
 
 
 def test_other_items_replace_a_run_of_items_at_once() -> None:
@@ -245,6 +253,23 @@ def test_the_operations_cost_no_more_than_to_set_the_state(old: Json, new: Json)
     # The path of a single operation may be longer than what a small container would take.
     slack = max((operation_cost(Set(each.path, None)) for each in operations), default=0)
     assert sum(map(operation_cost, operations)) <= operation_cost(Set((), new)) + slack
+
+
+@settings(deadline=None, max_examples=300)
+@given(*[st.lists(st.sampled_from(["a" * 50, "b" * 50, "c" * 50, 0, 1, True]), max_size=10)] * 2)
+def test_lists_of_few_different_items_are_led_from_one_to_the_other(old: Json, new: Json) -> None:
+    assert canonical(apply(old, diff(old, new))) == canonical(new)
+
+
+@pytest.mark.parametrize("place", range(50))
+def test_one_change_is_found_wherever_it_is(place: int) -> None:
+    old: Json = [_message(n) for n in range(50)]
+    new = copy.deepcopy(old)
+    new[place]["content"] += "!"
+    assert diff(old, new) == [AppendText((place, "content"), "!")]
+    assert diff(
+        {str(n): item for n, item in enumerate(old)}, {str(n): item for n, item in enumerate(new)}
+    ) == [AppendText((str(place), "content"), "!")]
 
 
 @settings(deadline=None, max_examples=50)

@@ -135,14 +135,24 @@ def test_a_container_that_is_overwritten_is_not_set_before() -> None:
 
 
 def test_what_was_lowered_is_not_changed_later() -> None:
-    state: Json = {"m": [{"t": "a", "l": [1]}, {"t": ""}]}
-    lowering = Lowering(state)
-    first = lowering.lower([AppendText(("m", 0, "t"), "b"), Delete(("m", 1))])
-    after_first = lowering.state
-    kept = copy.deepcopy((first, after_first, state))
-    lowering.lower([AppendText(("m", 0, "t"), "c"), Splice(("m", 0, "l"), 1, 0, [2]), Set(("m", 1), {})])
-    assert (first, after_first, state) == kept
+    lowering = Lowering({"m": [{"t": "a", "l": [1]}, {"t": ""}]})
+    lowered = lowering.lower([AppendText(("m", 0, "t"), "b"), Delete(("m", 1))])
+    assert lowered == [AppendText(("m", "0", "t"), "b"), Set(("m",), [{"t": "ab", "l": [1]}])]
+    before = copy.deepcopy(lowered)
+    lowering.lower([AppendText(("m", 0, "t"), "c"), Set(("m", 0, "l", 1), 2), Set(("m", 1), {})])
+    assert lowered == before
     assert lowering.state == {"m": [{"t": "abc", "l": [1, 2]}, {}]}
+
+
+def test_a_state_that_was_read_is_not_changed_later() -> None:
+    first = {"m": [{"t": "a"}]}
+    lowering = Lowering(first)
+    lowering.lower([AppendText(("m", 0, "t"), "b")])
+    second = lowering.state
+    lowering.lower([AppendText(("m", 0, "t"), "c")])
+    assert first == {"m": [{"t": "a"}]}
+    assert second == {"m": [{"t": "ab"}]}
+    assert lowering.state == {"m": [{"t": "abc"}]}
 
 
 def test_an_operation_that_does_not_fit_is_refused() -> None:

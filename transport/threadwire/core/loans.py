@@ -70,7 +70,8 @@ class _Loan:
 
 
 def _containers_in(container: Any) -> list[Any]:
-    items = container.values() if isinstance(container, Mapping) else container
+    # A list at once, since another thread may be at work on the container.
+    items = list(container.values() if isinstance(container, Mapping) else container)
     return [item for item in items if isinstance(item, dict | list | tuple)]
 
 

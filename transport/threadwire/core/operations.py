@@ -84,8 +84,8 @@ def object_key(segment: Segment, path: Path) -> str:
 
 
 def format_path(path: Sequence[Segment]) -> str:
-    """A path as the `field` of an error: `state.messages.0.content`."""
-    return ".".join(["state", *(str(segment) for segment in path)])
+    """A path as the `field` of an error: `state.messages.0.content`. It can be encoded whatever is in it."""
+    return ".".join(["state", *(str(segment) for segment in path)]).encode(errors="backslashreplace").decode()
 
 
 class Cell:

@@ -326,7 +326,13 @@ class _Peer:
     async def _command(self, frame: SendCommand) -> None:
         thread = await self._threads.get(frame.thread, agent=frame.agent)
         self._watched.add(thread)
-        await thread.submit(frame.id, frame.command, strategy=frame.strategy, watcher=self._watch)
+        await thread.submit(
+            frame.id,
+            frame.command,
+            strategy=frame.strategy,
+            watcher=self._watch,
+            origin=self.connection,
+        )
 
     def _watch(self, state: CommandState) -> None:
         self.connection.post(state)

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 import anyio
 
-from ..core.commands import Command
+from ..core.commands import AddToolResult, Command
 from ..core.draft import Draft
 from ..core.frames import RunStatus
-from ..core.operations import Segment
+from ..core.operations import Json, Segment
 
 if TYPE_CHECKING:
     from types import MappingProxyType
+
+    from .subscriber import Sink
 
 TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     "queued": frozenset({"running", "cancelled", "failed"}),
@@ -45,11 +47,13 @@ def ended(status: RunStatus) -> bool:
 class Given:
     """A command given to a run, and how far the run has come with it."""
 
-    __slots__ = ("command", "id", "settled", "starts", "steered", "taken_at")
+    __slots__ = ("command", "id", "origin", "settled", "starts", "steered", "taken_at")
 
-    def __init__(self, id: str, command: Command, *, starts: int = 0) -> None:
+    def __init__(self, id: str, command: Command, *, starts: int = 0, origin: Sink | None = None) -> None:
         self.id = id
         self.command = command
+        self.origin = origin
+        """The connection it came from, where that is known."""
         self.starts = starts
         """Runs begun with it that ended in a crash."""
         self.steered = False
@@ -140,6 +144,10 @@ class Host(Protocol):
 
     def take(self, given: Given) -> None: ...
 
+    async def interrupt(self, value: object) -> Json: ...
+
+    async def call_client_tool(self, name: str, args: object) -> AddToolResult: ...
+
 
 class Run:
     """What an agent is called with. Its state can be used until the run has ended.
@@ -224,6 +232,31 @@ class Run:
             StoreUnavailable: it could not be made so.
         """
         await self._host.flush()
+
+    async def interrupt(self, value: object) -> Any:
+        """Asks the clients: the run is `waiting` until one answers with a `resume` command.
+
+        The question stands in the state under `threadwire.interrupts`. It doesn't survive a restart of
+        the server: the run ends as failed then.
+
+        Returns:
+            The answer, any JSON value.
+        """
+        self._draft.check()
+        return await self._host.interrupt(value)
+
+    async def call_client_tool(self, name: str, args: object) -> AddToolResult:
+        """Has a client execute a tool: one that said so when it opened the thread.
+
+        The call stands in the state under `threadwire.tool_calls` and the run is `waiting` until the
+        result comes; it doesn't survive a restart of the server. A client that goes away in the
+        midst of it is replaced, so a tool may be executed more than once.
+
+        Returns:
+            The result as the client sent it: `result`, `is_error`, `artifact`.
+        """
+        self._draft.check()
+        return await self._host.call_client_tool(name, args)
 
     def start_agent(self) -> None:
         """For handlers: the agent is to run after the handlers, though they handled every command."""

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..core.commands import AddToolResult
 from ..core.document import DetachedWrite
 from ..core.draft import Draft
 from ..core.errors import AgentError, CommandError, ErrorInfo, Refused
 from ..core.frames import RunInfo, RunStatus, Strategy
+from ..core.operations import Json
 from .agent import Handler
 from .run import TRANSITIONS, Batch, Given, Run, ended
 from .store import CommandChange, Owned, RunRecord
@@ -78,7 +80,8 @@ class Runner:
 
     @property
     def active_or_queued(self) -> bool:
-        return bool(self._active or self._queue)
+        """Whether a run is active or about to start; one that waits for clients is not."""
+        return bool((self._active and not self._thread.waiting) or self._queue)
 
     def recover(self) -> None:
         """Takes up what an earlier owner left: ends the run that was cut, queues its commands again."""
@@ -86,6 +89,7 @@ class Runner:
         assert owned is not None
         if owned.run is not None and not ended(owned.run.status):
             self._settling = owned.run.id
+            self._thread.waiting.forget_earlier()
             self._thread.run_changed(self._ending(owned.run, "failed", _CRASHED))
         for record in owned.commands:
             if record.starts >= self._settings.max_starts:
@@ -111,10 +115,22 @@ class Runner:
     def accept(self, given: Given, strategy: Strategy) -> None:
         """Takes a durable command into the queue, or to where its strategy sends it."""
         handler = self._thread.agent.handler(given.command)
-        if handler is not None and handler.immediate:
+        try:
+            if self._thread.waiting.take(given.command, handled=handler is not None):
+                self._apply(given)
+                return
+        except CommandError as refusal:
+            self._reject(given, refusal.info)
+            return
+        waiting = bool(self._thread.waiting)
+        if handler is not None and (handler.immediate or waiting):
             self._start_beside(given)
             return
         active = self._active
+        if waiting and active is not None:
+            # A waiting run is not active: what comes starts over.
+            self._stop(active, "cancelled", None)
+            strategy = "enqueue"
         if strategy == "steer" and active is not None and not active.ended and active.stop is None:
             given.steered = True
             active.given.append(given)
@@ -239,6 +255,23 @@ class Runner:
             given.settled = True
             self._thread.command_changed(CommandChange(id=given.id, status="rejected", error=error))
 
+    async def interrupt(self, value: object) -> Json:
+        return await self._thread.waiting.interrupt(self.new_id(), value)
+
+    async def call_client_tool(self, name: str, args: object) -> AddToolResult:
+        active = self._active
+        origin = active.given[0].origin if active is not None and active.given else None
+        return await self._thread.waiting.call_tool(self.new_id(), name, args, origin)
+
+    def waits(self, waits: bool) -> None:
+        """The run begins or ends to wait for clients."""
+        active = self._active
+        status: RunStatus = "waiting" if waits else "running"
+        if active is not None and not active.ended and active.record.status != status:
+            active.record = msgspec.structs.replace(active.record, status=status)
+            if active.stop is None:
+                self._thread.run_changed(active.record)
+
     # handlers beside the run
 
     def _start_beside(self, given: Given) -> None:
@@ -350,6 +383,7 @@ class Runner:
             self._end(active, "completed", None)
 
     def _end(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
+        self._thread.waiting.drop()
         active.ended = True
         active.draft.revoke()
         try:

@@ -32,6 +32,8 @@ class Settings:
     """... as long as the thread's log isn't larger than this."""
     cancel_grace_s: float = 0.5
     """How long a cancelled run may still write while it cleans up."""
+    tool_grace_s: float = 10
+    """How long a connection may be gone before its tool calls are given to another."""
     store_patience_s: float = 10
     """How long a failing append is tried again."""
     idle_s: float = 60

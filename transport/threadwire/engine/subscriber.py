@@ -139,6 +139,10 @@ class Subscriber:
             del self._runs[next(iter(self._runs))]
         self.sink.lag(self)
 
+    def tool(self, message: Message) -> None:
+        """Takes a call that this connection is to execute."""
+        self.sink.send(message)
+
     def drain_or_lag(self) -> None:
         if self.sink.ready:
             self.drain()

@@ -43,6 +43,7 @@ from .runner import Runner
 from .settings import Settings
 from .store import Append, CommandChange, CommandRecord, Owned, RunRecord, Store, StoredSnapshot
 from .subscriber import Sink, Subscriber
+from .waiting import Waiting
 
 logger = logging.getLogger("threadwire")
 
@@ -157,6 +158,7 @@ class Thread:
         """(time, seq, log bytes then) now and then, to know what the log may drop."""
         self._log_bytes = 0
         self.runner = Runner(self, owned)
+        self.waiting = Waiting(self, tool_grace_s=settings.tool_grace_s)
 
     def _load(self, owned: Owned) -> tuple[Document, History]:
         stored = owned.snapshot
@@ -248,6 +250,8 @@ class Thread:
             subscriber.need_snapshot()
             subscriber.run(self._shown_run)
             subscriber.drain_or_lag()
+        if tools:
+            self.waiting.joined(subscriber)
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
@@ -256,6 +260,7 @@ class Thread:
             self._snapshot_waiters.pop(subscriber, None)
             if subscriber.sink.encoding == "json":
                 self._json_readers -= 1
+            self.waiting.left(subscriber)
             self.touch()
 
     async def _missed(self, epoch: int, seq: int) -> list[UpdateMessage] | None:
@@ -366,8 +371,18 @@ class Thread:
 
     # commands
 
-    async def submit(self, id: str, body: Json, *, strategy: Strategy | None, watcher: Watcher) -> None:
-        """Takes a command; `watcher` is told of every status from queued on, or of the refusal.
+    async def submit(
+        self,
+        id: str,
+        body: Json,
+        *,
+        strategy: Strategy | None,
+        watcher: Watcher,
+        origin: Sink | None = None,
+    ) -> None:
+        """Takes a command; `watcher` is told of every status from queued on.
+
+        `origin` is the connection it came from, which executes tools for it if it can.
 
         Raises:
             CommandError: refused before it was queued.
@@ -378,11 +393,14 @@ class Thread:
         self.touch()
         self.pins += 1
         try:
-            await self._submit(id, body, strategy or "enqueue", watcher)
+            given = await self._submit(id, body, strategy or "enqueue", watcher)
+            if given is not None:
+                given.origin = origin
+                self.runner.accept(given, strategy or "enqueue")
         finally:
             self.pins -= 1
 
-    async def _submit(self, id: str, body: Json, strategy: Strategy, watcher: Watcher) -> None:
+    async def _submit(self, id: str, body: Json, strategy: Strategy, watcher: Watcher) -> Given | None:
         # The canonical form of a large command takes longer than others should wait.
         large = len(encode_value(body, "msgpack")) > _LARGE_BODY
         encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
@@ -393,7 +411,7 @@ class Thread:
                 if known is None:
                     raise CommandError("thread-busy", "a run is active", "strategy")
                 self._repeat(known, encoded, watcher)
-                return
+                return None
         elif strategy in ("rollback", "steer") and strategy not in self.runner.strategies:
             raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
         self._deciding += 1
@@ -413,13 +431,13 @@ class Thread:
             )
         if not submission.created:
             self._repeat(submission.record, encoded, watcher)
-            return
+            return None
         self._check_open()
         state = CommandState(thread=self.id, id=id, status="queued")
         self._known[id] = state
         self._watchers.setdefault(id, []).append(watcher)
         watcher(state)
-        self.runner.accept(Given(id, command), strategy)
+        return Given(id, command)
 
     def _repeat(self, record: CommandRecord, body: bytes, watcher: Watcher) -> None:
         """Answers a command that was sent before."""

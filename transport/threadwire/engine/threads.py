@@ -90,9 +90,7 @@ class Threads:
         thread = await self._load(id, agent or self.default_agent)
         assert thread is not None
         if agent is not None and thread.agent_name != agent:
-            raise Refused(
-                "agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent"
-            )
+            raise Refused("agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent")
         if state is not msgspec.UNSET and not thread.committed and not thread.document.dirty:
             _check_seed(thread.agent, state)
             thread.document.replace(state)

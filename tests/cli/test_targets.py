@@ -1,0 +1,349 @@
+"""What can be named as a target, and what is said where it can't be served."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import threadwire
+from threadwire.cli import targets
+from threadwire.cli.errors import StartupError, UsageError
+from threadwire.cli.targets import load_agents, parse_target
+from threadwire.engine.agent import Agent
+
+pytestmark = pytest.mark.anyio
+
+Project = Callable[[str, str], Path]
+
+AGENTS = """
+import threadwire
+
+@threadwire.agent
+async def first(run): ...
+
+@threadwire.agent(name="own-name")
+async def second(run): ...
+
+async def plain(run): ...
+
+def blocking(run): ...
+
+def make(): return first
+
+def make_named(): return second
+
+async def make_later(): return plain
+
+class Custom(threadwire.Agent):
+    def __init__(self):
+        super().__init__("custom")
+
+class Holder:
+    inner = first
+
+settings = {}
+
+def make_nothing(): return None
+
+def two(a, b): ...
+"""
+
+
+async def load(*names: str) -> dict[str, Agent]:
+    async with AsyncExitStack() as stack:
+        return await load_agents(names, stack)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "source", "attribute"),
+    [
+        ("my_agent:agent", None, "my_agent", "agent"),
+        ("pkg.mod:a.b", None, "pkg.mod", "a.b"),
+        ("dir/my-agent.py:agent", None, "dir/my-agent.py", "agent"),
+        ("support=pkg.mod:agent", "support", "pkg.mod", "agent"),
+        ("a.b~c-1=x.py:agent", "a.b~c-1", "x.py", "agent"),
+        ("x=y=z.py:agent", "x", "y=z.py", "agent"),
+        ("dir/x=z.py:agent", None, "dir/x=z.py", "agent"),
+        (r"C:\agents\x.py:agent", None, r"C:\agents\x.py", "agent"),
+    ],
+)
+def test_a_target_is_read(text: str, name: str | None, source: str, attribute: str) -> None:
+    target = parse_target(text)
+    assert (target.name, target.source, target.attribute) == (name, source, attribute)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("my_agent.py", "write my_agent.py:NAME"),
+        ("my_agent", "write my_agent:NAME"),
+        ("my_agent.py:", "write my_agent.py:NAME"),
+        (":agent", "doesn't say what to serve"),
+        ("", "doesn't say what to serve"),
+        ("my_agent.py:a-b", "'a-b' is no Python name"),
+        ("my-agent:agent", "'my-agent' is neither a module nor a .py file"),
+        ("=my_agent:agent", "an agent's name is"),
+        ("süß=my_agent:agent", "an agent's name is"),
+    ],
+)
+def test_what_is_no_target_is_wrong_usage(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_target(text)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("my_agents.py:first", "first"),
+        ("my_agents:first", "first"),
+        ("my_agents.py:second", "second"),
+        ("my_agents.py:plain", "plain"),
+        ("my_agents.py:blocking", "blocking"),
+        ("my_agents.py:Holder.inner", "inner"),
+        ("my_agents.py:make", "first"),
+        ("my_agents.py:make_named", "own-name"),
+        ("my_agents.py:make_later", "make_later"),
+        ("my_agents.py:Custom", "custom"),
+        ("mine=my_agents.py:make", "mine"),
+        ("mine=my_agents.py:plain", "mine"),
+    ],
+)
+async def test_agents_functions_and_factories_are_served(project: Project, target: str, name: str) -> None:
+    project("my_agents.py", AGENTS)
+    agents = await load(target)
+    assert list(agents) == [name]
+    assert isinstance(agents[name], threadwire.Agent)
+
+
+async def test_the_order_of_targets_is_kept(project: Project) -> None:
+    project("my_agents.py", AGENTS)
+    assert list(await load("my_agents.py:second", "my_agents:first", "z=my_agents.py:first")) == [
+        "second",
+        "first",
+        "z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["nowhere.py:agent"], "nowhere.py:agent: there is no file nowhere.py"),
+        (["nowhere:agent"], "nowhere:agent: no module 'nowhere'"),
+        (["nowhere.deeper:agent"], "no module 'nowhere'"),
+        (["my_agents.deeper:agent"], "importing it failed: ModuleNotFoundError"),
+        (["my_agents.py:frist"], "my_agents.py has no 'frist'; did you mean 'first'?"),
+        (["my_agents.py:Holder.other"], "my_agents.py has no 'other'"),
+        (["my_agents.py:settings"], "my_agents.py:settings is a dict; expected an agent"),
+        (["my_agents.py:threadwire"], "my_agents.py:threadwire is a module; expected"),
+        (["my_agents.py:two"], "my_agents.py:two is a function of (a, b); expected"),
+        (["my_agents.py:make_nothing"], "my_agents.py:make_nothing returned None; expected"),
+        (["my_agents.py:Holder"], "my_agents.py:Holder returned a Holder; expected"),
+        (
+            ["my_agents.py:first", "my_agents:first"],
+            "an agent is named 'first' already; write NAME=my_agents:first",
+        ),
+    ],
+)
+async def test_what_cannot_be_served_is_said(project: Project, names: list[str], said: str) -> None:
+    project("my_agents.py", AGENTS)
+    with pytest.raises(StartupError) as error:
+        await load(*names)
+    assert said in str(error.value)
+
+
+async def test_an_error_of_the_targets_own_code_says_where_it_was_raised(project: Project) -> None:
+    path = project("broken.py", "import json\nvalue = json.loads('{')\n")
+    with pytest.raises(StartupError) as error:
+        await load("broken.py:agent")
+    said = str(error.value)
+    assert said.startswith("broken.py:agent: importing it failed: JSONDecodeError: Expecting property name")
+    assert said.endswith(f"({path}, line 2)")
+    trace = error.value.__cause__.__traceback__ if error.value.__cause__ else None
+    assert trace is not None
+    assert trace.tb_frame.f_code.co_filename == str(path)
+    assert "broken" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def agent(:\n", "SyntaxError: invalid syntax (target.py, line 1)"),
+        ("import sys\nsys.exit('not today')\n", "SystemExit: not today"),
+        ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'"),
+    ],
+)
+async def test_a_target_that_cannot_be_imported_is_said(project: Project, source: str, said: str) -> None:
+    project("target.py", source)
+    with pytest.raises(StartupError) as error:
+        await load("target.py:agent")
+    assert said in str(error.value)
+
+
+async def test_a_factory_that_fails_is_said(project: Project) -> None:
+    path = project("my_agents.py", "async def make():\n    raise OSError('no model')\n")
+    with pytest.raises(StartupError) as error:
+        await load("my_agents.py:make")
+    assert str(error.value) == f"my_agents.py:make: calling it failed: OSError: no model ({path}, line 2)"
+
+
+async def test_what_a_factory_opens_is_closed_at_the_end(project: Project) -> None:
+    project(
+        "my_agents.py",
+        """
+import contextlib
+log = []
+async def plain(run): ...
+
+@contextlib.asynccontextmanager
+async def opened():
+    log.append("open")
+    yield plain
+    log.append("closed")
+
+@contextlib.contextmanager
+def held():
+    log.append("held")
+    yield plain
+    log.append("released")
+""",
+    )
+    async with AsyncExitStack() as stack:
+        agents = await load_agents(["my_agents.py:opened", "my_agents.py:held"], stack)
+        assert list(agents) == ["opened", "held"]
+        log = sys.modules["my_agents"].log
+        assert log == ["open", "held"]
+    assert log == ["open", "held", "released", "closed"]
+
+
+CLASSES = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    x: int
+    next: Point | None = None
+
+async def agent(run): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("points.py", "points"),
+        ("inner/points.py", "points"),
+        ("geometry/points.py", "geometry.points"),
+        ("2d-points.py", "_2d_points"),
+        ("class.py", "class_"),
+    ],
+)
+async def test_classes_of_a_file_can_be_pickled_and_their_annotations_resolved(
+    project: Project, file: str, module: str
+) -> None:
+    project("geometry/__init__.py", "")
+    project(file, CLASSES)
+    await load(f"{file}:agent")
+    loaded = next(m for m in sys.modules.values() if str(getattr(m, "__file__", "")).endswith(file))
+    assert loaded.__name__.startswith(module)
+    point = loaded.Point(1, loaded.Point(2))
+    assert pickle.loads(pickle.dumps(point)) == point
+    assert get_type_hints(loaded.Point)["x"] is int
+
+
+async def test_a_file_in_a_package_may_import_its_siblings(project: Project) -> None:
+    project("pkg/__init__.py", "")
+    project("pkg/base.py", "async def plain(run): ...\n")
+    project("pkg/sub/__init__.py", "")
+    project("pkg/sub/agents.py", "from ..base import plain\n")
+    assert list(await load("pkg/sub/agents.py:plain", "again=pkg.base:plain")) == ["plain", "again"]
+    assert "pkg.sub.agents" in sys.modules
+
+
+async def test_a_file_beside_others_may_import_them(project: Project) -> None:
+    project("dir/helpers.py", "async def plain(run): ...\n")
+    project("dir/agents.py", "from helpers import plain\n")
+    assert list(await load("dir/agents.py:plain")) == ["plain"]
+
+
+async def test_a_file_named_as_a_known_module_does_not_hide_it(project: Project) -> None:
+    project("json.py", "import json\nloads = json.loads\nasync def agent(run): ...\n")
+    project("dir/anyio.py", "from anyio import sleep\nasync def agent(run): ...\n")
+    assert list(await load("json.py:agent", "other=dir/anyio.py:agent")) == ["agent", "other"]
+    import json
+
+    assert json.loads("1") == 1
+
+
+async def test_two_files_of_the_same_name_are_two_modules(project: Project) -> None:
+    project("a/graph.py", "state = []\nasync def agent(run): ...\n")
+    project("b/graph.py", "state = []\nasync def agent(run): ...\n")
+    agents = await load("a=a/graph.py:agent", "b=b/graph.py:agent", "again=b/graph.py:agent")
+    assert list(agents) == ["a", "b", "again"]
+    files = {module.__file__ for module in sys.modules.values() if "graph.py" in str(module)}
+    assert len([file for file in files if file]) == 2
+
+
+async def test_a_file_is_imported_once_for_all_its_agents(project: Project) -> None:
+    project("my-agents.py", "import builtins\ncount = 0\nasync def a(run): ...\nasync def b(run): ...\n")
+    await load("my-agents.py:a", "./my-agents.py:b")
+    assert len([m for m in sys.modules.values() if "my-agents.py" in str(getattr(m, "__file__", ""))]) == 1
+
+
+class Graph:
+    """An object of a framework that the server doesn't know."""
+
+
+class GraphAgent(Agent):
+    pass
+
+
+def graph_host(found: object, name: str) -> Agent | None:
+    return GraphAgent(name) if isinstance(found, Graph) else None
+
+
+def failing_host(found: object, name: str) -> Agent | None:
+    raise ValueError("a channel may not be named 'threadwire'")
+
+
+def host_entry_points(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    module = types.ModuleType("some_hosts")
+    vars(module).update(graph=graph_host, failing=failing_host)
+    monkeypatch.setitem(sys.modules, "some_hosts", module)
+    points = [EntryPoint(name=host, value=host, group=targets.HOSTS) for host in hosts]
+
+    def entry_points(**query: Any) -> list[EntryPoint]:
+        assert query == {"group": "threadwire.hosts"}
+        return points
+
+    monkeypatch.setattr(targets, "entry_points", entry_points)
+
+
+async def test_hosts_make_agents_of_other_frameworks_objects(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host_entry_points(monkeypatch, "not_installed:host", "some_hosts:graph")
+    module = types.ModuleType("graphs")
+    module.__spec__ = types.SimpleNamespace(origin="graphs.py", name="graphs")  # type: ignore[assignment]
+    vars(module).update(graph=Graph(), make=lambda: Graph())
+    monkeypatch.setitem(sys.modules, "graphs", module)
+    agents = await load("graphs:graph", "made=graphs:make")
+    assert {name: type(agent) for name, agent in agents.items()} == {"graph": GraphAgent, "made": GraphAgent}
+
+
+async def test_a_host_that_refuses_an_object_says_why(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host_entry_points(monkeypatch, "some_hosts:failing")
+    project("my_agents.py", "thing = object()\n")
+    with pytest.raises(StartupError, match="it can't be hosted: ValueError: a channel may not be named"):
+        await load("my_agents.py:thing")

@@ -1,0 +1,205 @@
+"""What a run waits for from clients: answers to interrupts, results of client tools.
+
+While any is open, the run is `waiting`. The open ones stand in the state under `threadwire`, where
+every client sees them; answers come as commands. They live as long as the run: a restart of the
+server ends it, and they go with it.
+
+Spec: PROTOCOL.md §8.4 and §8.7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from ..core.commands import AddToolResult, Command, Resume
+from ..core.draft import RESERVED
+from ..core.errors import AgentError, CommandError
+from ..core.frames import Tool
+from ..core.operations import Json
+from .message import Message
+from .subscriber import Sink, Subscriber
+
+if TYPE_CHECKING:
+    from .thread import Thread
+
+Kind: TypeAlias = Literal["interrupts", "tool_calls"]
+
+_KINDS: Final[tuple[Kind, ...]] = ("interrupts", "tool_calls")
+
+
+class ToolCall:
+    """A call that a client is to execute, and the connection it was given to."""
+
+    __slots__ = ("args", "id", "name", "origin", "subscriber")
+
+    def __init__(self, id: str, name: str, args: Json, origin: Sink | None) -> None:
+        self.id = id
+        self.name = name
+        self.args = args
+        self.origin = origin
+        self.subscriber: Subscriber | None = None
+
+
+class Waiting:
+    """One for each loaded thread; `runner` asks it first when a command comes."""
+
+    def __init__(self, thread: Thread, *, tool_grace_s: float) -> None:
+        self._thread = thread
+        self._tool_grace_s = tool_grace_s
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[str, asyncio.Future[Any]] = {}
+        self._calls: dict[str, ToolCall] = {}
+        self._answered: set[str] = set()
+
+    def __bool__(self) -> bool:
+        """Whether anything is open."""
+        return bool(self._open)
+
+    # what runs call
+
+    async def interrupt(self, id: str, value: Json) -> Json:
+        """Asks the clients, and returns what one of them answers."""
+        self._put("interrupts", id, {"value": value})
+        return await self._answer(id)
+
+    async def call_tool(self, id: str, name: str, args: Json, origin: Sink | None) -> AddToolResult:
+        """Has a client execute a tool, and returns its result."""
+        call = ToolCall(id, name, args, origin)
+        self._put("tool_calls", id, {"name": name, "args": args})
+        self._calls[id] = call
+        future = self._open_future(id)
+        try:
+            await self._thread.flush()
+            self._assign(call)
+            result = await future
+        finally:
+            self._close("tool_calls", id)
+        assert isinstance(result, AddToolResult)
+        return result
+
+    # what the runner calls
+
+    def take(self, command: Command, *, handled: bool) -> bool:
+        """Whether the command was an answer to what is open; then it has its effect now.
+
+        `handled`: the agent has a handler of its own for this type.
+
+        Raises:
+            CommandError: `unknown-interrupt` or `already-answered`.
+        """
+        if isinstance(command, Resume) and not handled:
+            for id in command.answers:
+                if id not in self._open or id in self._calls:
+                    raise CommandError(
+                        "unknown-interrupt",
+                        f"no open interrupt has the id {id[:100]!r}",
+                        f"command.answers.{id[:100]}",
+                    )
+            if not command.answers:
+                raise CommandError("unknown-interrupt", "no run waits at a breakpoint", "command.answers")
+            for id, answer in command.answers.items():
+                self._settle("interrupts", id, answer)
+            return True
+        if isinstance(command, AddToolResult):
+            id = command.tool_call_id
+            if id in self._calls:
+                self._settle("tool_calls", id, command)
+                return True
+            if id in self._answered:
+                raise CommandError("already-answered", "this call has its result", "command.toolCallId")
+        return False
+
+    def drop(self) -> None:
+        """The run has ended: what is open goes."""
+        for id in list(self._open):
+            self._close("tool_calls" if id in self._calls else "interrupts", id)
+        self._answered.clear()
+
+    def forget_earlier(self) -> None:
+        """Takes out what a run of an earlier owner left open."""
+        for kind in _KINDS:
+            for id in list(self._area(kind)):
+                self._remove(kind, id)
+
+    # what the thread calls
+
+    def joined(self, subscriber: Subscriber) -> None:
+        """A connection has opened the thread: it may execute what nobody does yet."""
+        for call in self._calls.values():
+            if call.subscriber is None:
+                self._assign(call)
+
+    def left(self, subscriber: Subscriber) -> None:
+        """A connection has gone: after a while its calls are given to another."""
+        for call in self._calls.values():
+            if call.subscriber is subscriber:
+                self._loop.call_later(self._tool_grace_s, self._reassign, call)
+
+    # inside
+
+    async def _answer(self, id: str) -> Json:
+        future = self._open_future(id)
+        try:
+            return await future
+        finally:
+            self._close("interrupts", id)
+
+    def _open_future(self, id: str) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._open[id] = future
+        self._thread.runner.waits(True)
+        return future
+
+    def _settle(self, kind: Kind, id: str, answer: object) -> None:
+        future = self._open[id]
+        if not future.done():
+            future.set_result(answer)
+        self._answered.add(id)
+        self._close(kind, id)
+
+    def _close(self, kind: Kind, id: str) -> None:
+        if self._open.pop(id, None) is None:
+            return
+        self._calls.pop(id, None)
+        self._remove(kind, id)
+        if not self._open:
+            self._thread.runner.waits(False)
+
+    def _assign(self, call: ToolCall) -> None:
+        able = [each for each in self._thread.subscribers if call.name in each.tools]
+        own = [each for each in able if each.sink is call.origin]
+        call.subscriber = next(iter(own or able), None)
+        if call.subscriber is not None:
+            frame = Tool(thread=self._thread.id, tool_call_id=call.id, name=call.name, args=call.args)
+            call.subscriber.tool(Message(frame))
+
+    def _reassign(self, call: ToolCall) -> None:
+        if call.id in self._calls and call.subscriber not in self._thread.subscribers:
+            self._assign(call)
+
+    # the server's part of the state
+
+    def _area(self, kind: Kind) -> dict[str, Json]:
+        root = self._thread.document.root
+        area = root.get(RESERVED, {}).get(kind, {}) if type(root) is dict else {}
+        return area if type(area) is dict else {}
+
+    def _put(self, kind: Kind, id: str, value: Json) -> None:
+        document = self._thread.document
+        if type(document.root) is not dict:
+            raise AgentError("a run can wait for clients only where the state is an object")
+        if RESERVED not in document.root:
+            document.set((RESERVED,), {})
+        if kind not in document.root[RESERVED]:
+            document.set((RESERVED, kind), {})
+        document.set((RESERVED, kind, id), value)
+
+    def _remove(self, kind: Kind, id: str) -> None:
+        document = self._thread.document
+        if id in self._area(kind):
+            document.delete((RESERVED, kind, id))
+            if not self._area(kind):
+                document.delete((RESERVED, kind))
+            if not document.root[RESERVED]:
+                document.delete((RESERVED,))
