@@ -7,7 +7,6 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-BENCHMARKS := $(filter-out support,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .PHONY: help serve test check bench soak clean
 
@@ -31,7 +30,7 @@ check: $(READY)
 	$(RUN) -m mypy
 
 bench: $(READY)
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name; done
+	$(RUN) -m benchmarks $(ARGS)
 
 soak: $(READY)
 	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 $(RUN) -m pytest tests/system tests/stores $(ARGS)

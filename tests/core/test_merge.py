@@ -162,6 +162,19 @@ def test_what_waits_beneath_a_place_that_is_set_is_dropped() -> None:
     assert merge([*operations, Set((), {})]) == [Set((), {})]
 
 
+def test_what_waits_for_items_that_moved_or_went_is_dropped_with_their_array() -> None:
+    operations: list[Operation] = [
+        Set(("m", 0), "a"),
+        AppendText(("m", 1), "b"),
+        Splice(("m",), 0, 1, []),
+        Set(("m", 1), "c"),
+        Delete(("n", 0)),
+        Set(("m",), []),
+        Set(("n",), []),
+    ]
+    assert merge(operations) == [Set(("m",), []), Set(("n",), [])]
+
+
 def test_what_waits_beneath_a_key_that_is_deleted_is_dropped() -> None:
     operations: list[Operation] = [
         AppendText(("a", "text"), "x"),

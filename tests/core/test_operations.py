@@ -12,6 +12,7 @@ from threadwire.core.errors import InvalidOperation
 from threadwire.core.operations import (
     FORBIDDEN_KEYS,
     AppendText,
+    Cell,
     Delete,
     Json,
     Operation,
@@ -21,6 +22,7 @@ from threadwire.core.operations import (
     Splice,
     apply,
     apply_in_place,
+    edit,
 )
 
 # what operations do
@@ -244,6 +246,31 @@ def test_apply_leaves_its_input_alone_and_one_by_one_is_the_same(
         step = apply(step, [operation])
     assert canonical(after) == canonical(step)
     assert canonical(state) == before
+
+
+# edit
+
+
+def test_a_cell_keeps_what_it_holds_when_an_edit_is_refused() -> None:
+    states: list[Json] = [None, {}, {"a": None}, {"a": []}]
+    for state in states:
+        cell = Cell(state, {})
+        with pytest.raises(InvalidOperation):
+            edit(cell, Set(("a", "b", "__proto__"), 1))
+        assert cell.root == state
+
+
+def test_a_cell_copies_a_container_once() -> None:
+    state: Json = {"list": [{"text": ""}]}
+    cell = Cell(state, {})
+    edit(cell, AppendText(("list", 0, "text"), "a"))
+    edit(cell, Set(("made", "here"), 1))
+    containers = [cell.root, cell.root["list"], cell.root["list"][0], cell.root["made"]]
+    edit(cell, AppendText(("list", 0, "text"), "b"))
+    edit(cell, Set(("made", "here"), 2))
+    again = [cell.root, cell.root["list"], cell.root["list"][0], cell.root["made"]]
+    assert all(a is b for a, b in zip(containers, again, strict=True))
+    assert state == {"list": [{"text": ""}]}
 
 
 # apply_in_place

@@ -129,7 +129,7 @@ def power_failures(tmp_path: Path, *options: object, lucky: bool) -> Iterator[tu
     journal = tmp_path / "journal"
     environment = power_loss.environment(power_loss.build(tmp_path), watched, journal)
     with writer(
-        watched / "threads.db", watched / "notes", *("--appends", 60, *options), environment=environment
+        watched / "threads.db", watched / "notes", *("--appends", 45, *options), environment=environment
     ) as process:
         process.wait()
     assert process.returncode == 0
@@ -142,7 +142,7 @@ def power_failures(tmp_path: Path, *options: object, lucky: bool) -> Iterator[tu
 
     random = Random(2)
     acknowledged = [index for index, each in enumerate(operations) if each.file == "notes"]
-    moments = {*random.sample(acknowledged, 25), *random.sample(range(acknowledged[0], len(operations)), 15)}
+    moments = {*random.sample(acknowledged, 20), *random.sample(range(acknowledged[0], len(operations)), 10)}
     disk = power_loss.Disk()
     for index, operation in enumerate(operations):
         disk.apply(operation)
@@ -168,4 +168,4 @@ async def test_the_power_failure_test_finds_what_synchronous_normal_loses(tmp_pa
     for found, notes in power_failures(tmp_path, "--synchronous", "NORMAL", lucky=False):
         async with SQLiteStore(found / "threads.db", clock=lambda: 0.0) as store:
             lost += len(await missing(store, notes)) > 0
-    assert lost >= 20
+    assert lost >= 15

@@ -287,3 +287,30 @@ async def test_a_thread_made_again_while_rows_are_dropped_keeps_its_rows(
     await (await own(store)).write(9)
     await saving
     assert await rows_of(store, "t") == [row(number) for number in range(1, 10)]
+
+
+async def test_dropping_rows_that_is_cut_short_leaves_a_sound_floor(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLiteStore(path) as store:
+        first = await own(store)
+        await first.write(4)
+    async with SQLiteStore(path) as store:
+        owner = await own(store)
+        await owner.write(4)
+        trim = sqlite_queries.trim
+        monkeypatch.setattr(sqlite_queries, "_TRIM_ROWS", 3)
+        monkeypatch.setattr(sqlite_queries, "trim", lambda *args: trim(*args) and False)
+        await store.save_snapshot("t", StoredSnapshot(8, owner.epoch, b"state"), keep_after=8)
+        await store.save_snapshot("t", StoredSnapshot(9, owner.epoch, b"state"), keep_after=8)
+
+        found = await store.log("t", after=0, limit=100)
+        assert found is not None
+        assert (found.floor_seq, found.floor_epoch) == (3, first.epoch)
+        assert [each.seq for each in found.rows] == [4, 5, 6, 7, 8, 9]
+
+        monkeypatch.setattr(sqlite_queries, "trim", trim)
+        await store.save_snapshot("t", StoredSnapshot(9, owner.epoch, b"state"), keep_after=8)
+        found = await store.log("t", after=0, limit=100)
+        assert found is not None
+        assert (found.floor_seq, found.floor_epoch, len(found.rows)) == (8, owner.epoch, 1)

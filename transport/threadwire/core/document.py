@@ -381,12 +381,14 @@ class Document:
         exists: bool,
         replaced: int,
     ) -> None:
+        old = container[key] if exists else None
         if not absorbed:
-            self.recording.put(container, key, path, copy, existed=exists, replaced=replaced)
-        if exists:
-            self.recording.forget(container[key])
-            container[key] = copy
-        elif type(container) is list:
+            if type(old) is str and type(copy) is str and copy.startswith(old):
+                self.recording.append_at(container, key, path, len(old))
+            else:
+                self.recording.put(container, key, path, copy, existed=exists, replaced=replaced)
+        self.recording.forget(old)
+        if not exists and type(container) is list:
             container.append(copy)
         else:
             container[key] = copy

@@ -559,6 +559,7 @@ class ListDraft(View, MutableSequence[Any]):
 
     def pop(self, index: SupportsIndex = -1) -> Any:
         """Removes the item and returns its plain value."""
+        index = to_index(index)
         with self._access.document.lock:
             document, path, absorbed = self._locate()
             if not self._node:

@@ -128,7 +128,7 @@ class Connection:
         if writer is None:
             return False  # the ASGI server's own pings tell
         waiting = writer.buffer_size()
-        if waiting == 0 or waiting < self._seen_buffer:
+        if waiting < self._seen_buffer:
             self._progress_at = now
         self._seen_buffer = waiting
         return now - max(self._progress_at, writer.last_received) > after_s

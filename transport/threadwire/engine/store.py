@@ -102,7 +102,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     tail: list[LogRow]
     """All rows with seq in (snapshot.seq or 0, head], in order."""
     commands: list[CommandRecord]
-    """Those with status queued or running, by order."""
+    """Those with status queued or running, by order; a submit meanwhile may be among them or not."""
     run: RunRecord | None
     """The last run."""
 
@@ -206,7 +206,8 @@ class Store(Protocol):
     async def save_snapshot(self, thread: str, snapshot: StoredSnapshot, *, keep_after: int) -> None:
         """Keeps the two newest snapshots; drops rows with seq ≤ keep_after and ≤ the older one's seq.
 
-        So a thread can always be rebuilt from either snapshot. The floor moves with the rows.
+        So a thread can always be rebuilt from either snapshot. The floor moves with the rows. A
+        snapshot whose seq isn't in the log under its epoch is of a thread deleted since, and not kept.
         """
         ...
 
@@ -239,7 +240,7 @@ class Store(Protocol):
         custom: dict[str, Json] | msgspec.UnsetType = msgspec.UNSET,
         now: float,
     ) -> ThreadRecord | None:
-        """Changes what is given. None where the thread doesn't exist."""
+        """Changes what is given, at the time `now`. None where the thread doesn't exist."""
         ...
 
     async def delete_thread(self, thread: str) -> bool:
