@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -15,7 +16,10 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+import threadwire
 from tests.support.server import Client, Server, running
+from threadwire import create_app
+from threadwire.cli import serving as command
 from threadwire.cli.errors import StartupError
 from threadwire.cli.serving import bind
 
@@ -229,3 +233,48 @@ def test_a_port_in_use_is_said() -> None:
         port = other.getsockname()[1]
         with pytest.raises(StartupError, match=f"port {port} on 127.0.0.1 is in use"):
             bind("127.0.0.1", port)
+
+
+class Lost(Exception):
+    """What goes wrong."""
+
+
+class QuietServer(command.Server):
+    """Leaves the process's signals alone."""
+
+    capture_signals = contextlib.nullcontext  # type: ignore[assignment]
+
+
+async def quick(run: threadwire.Run) -> None: ...
+
+
+@pytest.mark.parametrize("when", ["starting", "serving", "stopping"])
+async def test_what_fails_beside_the_connections_is_raised_and_ends_the_server(when: str) -> None:
+    application = create_app(agents={"agent": quick}, store="memory:")
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[None]:
+        if when == "starting":
+            raise Lost
+        async with running_application(), anyio.create_task_group() as group:
+            if when == "serving":
+                group.start_soon(fail)
+            yield
+        raise Lost
+
+    async def fail() -> None:
+        await started.wait()
+        raise Lost
+
+    started = asyncio.Event()
+    running_application = application.running
+    application.running = failing  # type: ignore[method-assign]
+    server = QuietServer(application, drain_s=0, on_started=started.set)
+    with anyio.fail_after(20), socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.ensure_future(server.serve([listener]))
+        if when == "stopping":
+            await started.wait()
+            server.should_exit = True
+        with pytest.raises((Lost, ExceptionGroup)):
+            await serving
+    assert server.started is (when != "starting")

@@ -203,8 +203,26 @@ async def test_an_io_error_fails_the_whole_batch_and_the_next_goes_on(
         while faults:
             errors = await write(store, *entries)
             assert [type(error) for error in errors] == [StoreUnavailable, StoreUnavailable]
-            assert "threads.db did not take the write" in str(errors[0])
+            assert str(path) in str(errors[0])
         await check_recovered(store, owner, *entries)
+
+
+async def test_a_connection_given_up_is_not_replaced_by_one_to_another_file(
+    path: Path, faults: list[str]
+) -> None:
+    async with SQLiteStore(path) as store:
+        owner = await own(store)
+        moved = path.rename(path.with_name("moved.db"))
+        entry = owner.next()
+        faults += ["COMMIT", "ROLLBACK"]
+        for _ in range(2):
+            (error,) = await write(store, entry)
+            assert type(error) is StoreUnavailable
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.thread("t")
+        assert not path.exists()
+        moved.rename(path)
+        await check_recovered(store, owner, entry)
 
 
 async def test_a_read_error_is_unavailable_and_the_next_read_goes_on(path: Path, faults: list[str]) -> None:

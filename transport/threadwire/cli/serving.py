@@ -97,24 +97,23 @@ class Lifespan:
         self._events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._answered = asyncio.Event()
         self._failed = ""
-        self._running: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        self._running = asyncio.ensure_future(self._app(scope, self._events.get, self._send))
-        self._running.add_done_callback(lambda _: self._answered.set())
+        self.running = asyncio.ensure_future(self._app(scope, self._events.get, self._send))
+        self.running.add_done_callback(lambda _: self._answered.set())
         await self._ask("lifespan.startup")
 
     async def shutdown(self) -> None:
         await self._ask("lifespan.shutdown")
 
     async def _ask(self, event: str) -> None:
-        assert self._running is not None
-        self._answered.clear()
         self._events.put_nowait({"type": event})
-        await self._answered.wait()
-        if self._failed or self._running.done():
-            await self._running
+        if not self.running.done():
+            self._answered.clear()
+            await self._answered.wait()
+        if self._failed or self.running.done():
+            await self.running
         if self._failed:
             raise RuntimeError(self._failed)
 
@@ -170,7 +169,12 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.lifespan.running.add_done_callback(self._stop)
         self._on_started()
+
+    def _stop(self, _: object) -> None:
+        """What runs beside the connections has ended before its time; its error is raised at the end."""
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

@@ -100,7 +100,7 @@ async def _load_agent(target: Target, stack: AsyncExitStack) -> tuple[str, Agent
     agent = _convert(target, found, name)
     if agent is None and _is_factory(found):
         made = await _call(target, found, stack)
-        agent = made if isinstance(made, Agent) else _convert(target, made, name)
+        agent = _convert(target, made, name)
         if agent is None:
             raise StartupError(f"{target.text} returned {_describe(made)}; expected {_EXPECTED}")
         name = target.name or agent.name
@@ -147,11 +147,13 @@ async def _call(target: Target, factory: object, stack: AsyncExitStack) -> objec
         made = factory()
         if inspect.isawaitable(made):
             made = await made
+        if isinstance(made, Agent):
+            return made
         if isinstance(made, AbstractAsyncContextManager):
-            made = await stack.enter_async_context(made)
-        elif isinstance(made, AbstractContextManager):
-            made = stack.enter_context(made)
-    return made
+            return await stack.enter_async_context(made)
+        if isinstance(made, AbstractContextManager):
+            return stack.enter_context(made)
+        return made
 
 
 def _attribute(target: Target, module: ModuleType) -> object:

@@ -6,7 +6,7 @@ through; what comes from a server is trusted. Spec: PROTOCOL.md §5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias, assert_never, get_args
 
 import msgspec
@@ -45,6 +45,29 @@ def encode_message(frames: Iterable[bytes], encoding: Encoding) -> bytes:
     return _json.encode(raw) if encoding == "json" else _msgpack.encode(raw)
 
 
+class UpdateEncoder:
+    """The update frames of one thread and epoch, as `encode_frame` would make them.
+
+    There is one for every token: only what differs from one to the next is encoded anew.
+    """
+
+    __slots__ = ("_json", "_msgpack", "epoch", "thread")
+
+    def __init__(self, thread: str, epoch: int) -> None:
+        self.thread = thread
+        self.epoch = epoch
+        empty = Update(thread=thread, epoch=epoch, seq=0, ops=[])
+        self._json = _json.encode(empty).removesuffix(b'0,"ops":[]}')
+        self._msgpack = _msgpack.encode(empty).removesuffix(b"\x00\xa3ops\x90")
+
+    def json(self, seq: int, operations: list[Operation]) -> bytes:
+        return b'%b%d,"ops":%b}' % (self._json, seq, _json.encode(operations))
+
+    def msgpack(self, seq: int, data: bytes) -> bytes:
+        """`data` is what `encode_log` made of the operations."""
+        return b"%b%b\xa3ops%b" % (self._msgpack, _msgpack.encode(seq), data)
+
+
 def operation_array(operation: Operation) -> tuple[Json, ...]:
     """An operation's MessagePack form: `[type, path, value...]`. Spec: PROTOCOL.md §5.3."""
     if type(operation) is AppendText:
@@ -71,8 +94,12 @@ def operation_from_array(array: Json) -> Operation:
     raise ProtocolError("malformed", "an array that is no operation", 4400)
 
 
-def encode_log(operations: Iterable[Operation]) -> bytes:
+def encode_log(operations: Sequence[Operation]) -> bytes:
     """Operations as a log row holds them: their MessagePack wire form."""
+    if len(operations) == 1:
+        first = operations[0]
+        if type(first) is AppendText:  # a token
+            return _msgpack.encode((("append-text", first.path, first.value),))
     return _msgpack.encode([operation_array(each) for each in operations])
 
 

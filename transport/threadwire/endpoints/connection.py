@@ -1,8 +1,8 @@
 """One WebSocket connection's way out: what is sent at once, what waits while the client is slow.
 
-With a `Writer` (see `writer`) shared messages are framed once and their bytes written straight to
-each transport. On another ASGI server a task sends them one after the other; while a send is
-under way the connection isn't ready, and what comes meanwhile is merged.
+With a `Writer` of the server's (see `writer`) shared messages are framed once and their bytes written
+straight to each transport; elsewhere ASGI's `send` takes them (see `asgi_writer`). While the
+writer isn't writable, the connection isn't ready and what comes is merged.
 
 Spec: PROTOCOL.md §5, §10.
 """
@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from ..core.codec import Encoding, encode_message
 from ..core.frames import Heartbeat, ServerFrame
 from ..engine.message import Message
 from ..engine.subscriber import Subscriber
+from .asgi_writer import AsgiWriter, Send
 from .writer import Writer, frame_message
-
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _BATCH_BYTES: Final = 64 * 1024
 """Waiting frames are joined into messages of about this size."""
@@ -40,46 +39,39 @@ class Connection:
         writer: Writer | None,
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
+        text = encoding == "json"
         self.id = id
         self.encoding: Encoding = encoding
         self.subscribers: dict[str, Subscriber] = {}
         """By thread id."""
-        self.closed = False
         self.on_drained: Callable[[], None] | None = None
         """Called when what waited has gone out."""
-        self._text = encoding == "json"
-        self._send = send
-        self._writer = writer
-        self._start = start
+        self._text = text
+        self._frames = writer is not None
+        """Whether the writer takes WebSocket frames, or else whole messages."""
+        self._writer: Writer = writer or AsgiWriter(send, text=text, start=start)
+        self._writer.on_writable = self._drain
         self._lagging: dict[Subscriber, None] = {}
         self._replies: deque[Message] = deque()
         self._drain_scheduled = False
         self._batch: list[bytes] | None = None
         self._batch_bytes = 0
-        self._outgoing: deque[bytes] = deque()
-        self._sending = False
         self._seen_buffer = 0
         self._progress_at = 0.0
-        if writer is not None:
-            writer.on_writable = self._drain
 
     # what the engine uses
 
     @property
     def ready(self) -> bool:
-        writer = self._writer
-        if writer is not None:
-            return writer.writable
-        return not (self._sending or self.closed)
+        return self._writer.writable
 
     def send(self, message: Message) -> None:
         if self._batch is not None:
             self._collect(message)
-        elif self._writer is not None:
+        elif self._frames:
             self._writer.write(self._framed(message))
         else:
-            self._outgoing.append(message.payload(self.encoding))
-            self._pump()
+            self._writer.write(message.payload(self.encoding))
 
     def lag(self, subscriber: Subscriber) -> None:
         self._lagging[subscriber] = None
@@ -125,8 +117,6 @@ class Connection:
     def unresponsive(self, now: float, after_s: float) -> bool:
         """Whether for `after_s` nothing came in and nothing that waits went out."""
         writer = self._writer
-        if writer is None:
-            return False  # the ASGI server's own pings tell
         waiting = writer.buffer_size()
         if waiting < self._seen_buffer:
             self._progress_at = now
@@ -135,20 +125,16 @@ class Connection:
 
     def abort(self) -> None:
         """Drops the connection without a word."""
-        if self._writer is not None:
-            self._writer.abort()
+        self._writer.abort()
 
     def close(self) -> None:
         """The connection is gone: nothing is sent any more."""
-        self.closed = True
-        if self._writer is not None:
-            self._writer.on_writable = None
+        self._writer.on_writable = None
         for subscriber in list(self.subscribers.values()):
             subscriber.thread.unsubscribe(subscriber)
         self.subscribers.clear()
         self._lagging.clear()
         self._replies.clear()
-        self._outgoing.clear()
 
     # inside
 
@@ -195,29 +181,4 @@ class Connection:
         payload = encode_message(self._batch, self.encoding)
         self._batch = []
         self._batch_bytes = 0
-        if self._writer is not None:
-            self._writer.write(frame_message(payload, text=self._text))
-        else:
-            self._outgoing.append(payload)
-            self._pump()
-
-    def _pump(self) -> None:
-        if not self._sending and not self.closed:
-            self._sending = True
-            self._start(self._send_outgoing)
-
-    async def _send_outgoing(self) -> None:
-        """Sends through ASGI, where there is no writer."""
-        try:
-            while self._outgoing:
-                payload = self._outgoing.popleft()
-                if self._text:
-                    await self._send({"type": "websocket.send", "text": payload.decode()})
-                else:
-                    await self._send({"type": "websocket.send", "bytes": payload})
-        except OSError:
-            self.closed = True  # ASGI's way to say that the client is gone; receive() will tell
-            return
-        finally:
-            self._sending = False
-        self._drain()
+        self._writer.write(frame_message(payload, text=self._text) if self._frames else payload)

@@ -16,6 +16,8 @@ EXTENSION: Final = "threadwire.writer"
 
 _FIN_TEXT: Final = 0x81
 _FIN_BINARY: Final = 0x82
+_head_16: Final = struct.Struct("!BBH").pack
+_head_64: Final = struct.Struct("!BBQ").pack
 
 
 def frame_message(payload: bytes, *, text: bool) -> bytes:
@@ -29,8 +31,8 @@ def frame_message(payload: bytes, *, text: bool) -> bytes:
     if size < 126:
         return bytes((head, size)) + payload
     if size < 65536:
-        return struct.pack("!BBH", head, 126, size) + payload
-    return struct.pack("!BBQ", head, 127, size) + payload
+        return _head_16(head, 126, size) + payload
+    return _head_64(head, 127, size) + payload
 
 
 class Writer(Protocol):

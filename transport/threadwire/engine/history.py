@@ -5,55 +5,72 @@ What it no longer holds is read from the store. Spec: PROTOCOL.md §9.2.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from itertools import islice
 from typing import Final
 
-from .message import UpdateMessage
+from .store import LogRow
 
 MAX_UPDATES: Final = 2000
 MAX_BYTES: Final = 1024 * 1024
 
 
 class History:
-    """Updates with seq in (`floor`, `head`], without a gap; bounded in number and bytes."""
+    """Rows with seq in (`floor`, `head`], without a gap; bounded in number and bytes."""
 
     def __init__(
         self, seq: int, epoch: int | None, *, max_updates: int = MAX_UPDATES, max_bytes: int = MAX_BYTES
     ) -> None:
         """Starts empty at `seq`; `epoch` wrote it, None where that isn't known."""
-        self._updates: deque[UpdateMessage] = deque()
+        self.head = seq
+        # No more than its data is kept of a row: its seq follows from its place, its epoch from `_epochs`.
+        self._rows: deque[bytes] = deque()
+        self._epochs: list[tuple[int, int | None]] = [(seq, epoch)]
+        """The first seq of each epoch, the first entry at or below the floor."""
+        self._epoch = epoch
+        """The last of them."""
         self._bytes = 0
         self._max_updates = max_updates
         self._max_bytes = max_bytes
-        self.floor = seq
-        self._floor_epoch = epoch
 
     @property
-    def head(self) -> int:
-        return self.floor + len(self._updates)
+    def floor(self) -> int:
+        return self.head - len(self._rows)
 
-    def add(self, update: UpdateMessage) -> None:
-        assert update.seq == self.head + 1
-        self._updates.append(update)
-        self._bytes += len(update.data)
-        while len(self._updates) > self._max_updates or (
-            self._bytes > self._max_bytes and len(self._updates) > 1
-        ):
-            dropped = self._updates.popleft()
-            self._bytes -= len(dropped.data)
-            self.floor = dropped.seq
-            self._floor_epoch = dropped.epoch
+    def add(self, seq: int, epoch: int, data: bytes) -> None:
+        assert seq == self.head + 1
+        self.head = seq
+        if epoch != self._epoch:
+            self._epochs.append((seq, epoch))
+            self._epoch = epoch
+        rows = self._rows
+        rows.append(data)
+        self._bytes += len(data)
+        if len(rows) > self._max_updates or self._bytes > self._max_bytes:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Makes room for more than the next one, so that it isn't called for each."""
+        rows = self._rows
+        updates, size = self._max_updates * 7 // 8, self._max_bytes * 7 // 8
+        while len(rows) > updates or (self._bytes > size and len(rows) > 1):
+            self._bytes -= len(rows.popleft())
+        while len(self._epochs) > 1 and self._epochs[1][0] <= self.floor:
+            del self._epochs[0]
 
     def epoch_at(self, seq: int) -> int | None:
         """The epoch that wrote `seq`; None where this history can't tell."""
-        if seq == self.floor:
-            return self._floor_epoch
-        if self.floor < seq <= self.head:
-            return self._updates[seq - self.floor - 1].epoch
-        return None
+        if not self.floor <= seq <= self.head:
+            return None
+        return self._epochs[bisect_right(self._epochs, seq, key=lambda entry: entry[0]) - 1][1]
 
-    def after(self, seq: int) -> list[UpdateMessage]:
-        """The updates with a larger seq; `seq` is not below the floor."""
+    def after(self, seq: int) -> list[LogRow]:
+        """The rows with a larger seq; `seq` is not below the floor."""
         assert seq >= self.floor
-        return list(islice(self._updates, seq - self.floor, None))
+        rows = []
+        for number, data in enumerate(islice(self._rows, seq - self.floor, None), seq + 1):
+            epoch = self.epoch_at(number)
+            assert epoch is not None  # only that of the floor may be unknown
+            rows.append(LogRow(number, epoch, data))
+        return rows

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
-from ..core.codec import Encoding, decode_log, encode_frame
+from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_frame
 from ..core.frames import RunInfo, ServerFrame, Snapshot, Update
 from ..core.operations import Operation
+from .store import LogRow
 
 
-class Message:
+class Message(msgspec.Struct, eq=False, gc=False):
     """A frame and its encodings, made when first asked for.
 
     `wire_json` and `wire_msgpack` are for endpoints: the payload as their transport frames it.
+    A struct because one is made for every token, and structs are made in C.
     """
 
-    __slots__ = ("_frame", "_json", "_msgpack", "wire_json", "wire_msgpack")
-
-    def __init__(self, frame: ServerFrame | None) -> None:
-        self._frame = frame
-        self._json: bytes | None = None
-        self._msgpack: bytes | None = None
-        self.wire_json: bytes | None = None
-        self.wire_msgpack: bytes | None = None
+    _frame: ServerFrame | None = None
+    _json: bytes | None = None
+    _msgpack: bytes | None = None
+    wire_json: bytes | None = None
+    wire_msgpack: bytes | None = None
 
     def frame(self, encoding: Encoding) -> ServerFrame:
         assert self._frame is not None
@@ -31,57 +32,67 @@ class Message:
     def payload(self, encoding: Encoding) -> bytes:
         if encoding == "json":
             if self._json is None:
-                self._json = encode_frame(self.frame(encoding), encoding)
+                self._json = self._encode(encoding)
             return self._json
         if self._msgpack is None:
-            self._msgpack = encode_frame(self.frame(encoding), encoding)
+            self._msgpack = self._encode(encoding)
         return self._msgpack
 
+    def _encode(self, encoding: Encoding) -> bytes:
+        return encode_frame(self.frame(encoding), encoding)
 
-class UpdateMessage(Message):
-    """One row of a thread's log, as it goes out and as it is kept.
 
-    `operations` are the state's own values: given only where the JSON form is wanted, and
-    encoded at once.
-    """
+class UpdateMessage(Message, eq=False, gc=False, kw_only=True):
+    """One row of a thread's log, as it goes out."""
 
-    __slots__ = ("_thread", "data", "epoch", "seq")
-
-    def __init__(
-        self, thread: str, epoch: int, seq: int, data: bytes, operations: list[Operation] | None = None
-    ) -> None:
-        super().__init__(None)
-        self._thread = thread
-        self.epoch = epoch
-        self.seq = seq
-        self.data = data
-        if operations is not None:
-            self._json = encode_frame(Update(thread=thread, epoch=epoch, seq=seq, ops=operations), "json")
+    encoder: UpdateEncoder
+    """Of the thread, and the epoch that wrote the row."""
+    epoch: int
+    seq: int
+    data: bytes
 
     def frame(self, encoding: Encoding) -> ServerFrame:
         ops = self.operations() if encoding == "json" else msgspec.Raw(self.data)
-        return Update(thread=self._thread, epoch=self.epoch, seq=self.seq, ops=ops)
+        return Update(thread=self.encoder.thread, epoch=self.epoch, seq=self.seq, ops=ops)
 
     def operations(self) -> list[Operation]:
         """The operations, free of the state."""
         return decode_log(self.data)
 
+    def encode_json(self, operations: list[Operation]) -> None:
+        """Makes the JSON form at once, of operations that may hold values of the state."""
+        self._json = self.encoder.json(self.seq, operations)
 
-class SnapshotMessage(Message):
+    def _encode(self, encoding: Encoding) -> bytes:
+        if encoding == "json":
+            return self.encoder.json(self.seq, self.operations())
+        return self.encoder.msgpack(self.seq, self.data)
+
+
+def update_messages(thread: str, rows: Iterable[LogRow]) -> list[UpdateMessage]:
+    """What a thread's rows, as the store has them, go out as."""
+    messages = []
+    encoder: UpdateEncoder | None = None
+    for row in rows:
+        if encoder is None or encoder.epoch != row.epoch:
+            encoder = UpdateEncoder(thread, row.epoch)
+        messages.append(UpdateMessage(encoder=encoder, epoch=row.epoch, seq=row.seq, data=row.data))
+    return messages
+
+
+class SnapshotMessage(Message, eq=False, gc=False, kw_only=True):
     """The whole state at (`epoch`, `seq`), in one encoding, for all who ask for it there."""
 
-    __slots__ = ("_encoding", "epoch", "seq", "state")
-
-    def __init__(
-        self, thread: str, epoch: int, seq: int, state: bytes, run: RunInfo | None, encoding: Encoding
-    ) -> None:
-        super().__init__(Snapshot(thread=thread, epoch=epoch, seq=seq, state=msgspec.Raw(state), run=run))
-        self._encoding = encoding
-        self.epoch = epoch
-        self.seq = seq
-        self.state = state
-        """The state alone, encoded."""
+    thread: str
+    epoch: int
+    seq: int
+    state: bytes
+    """The state alone, encoded."""
+    run: RunInfo | None
+    encoding: Encoding
 
     def frame(self, encoding: Encoding) -> ServerFrame:
-        assert encoding == self._encoding
-        return super().frame(encoding)
+        assert encoding == self.encoding
+        return Snapshot(
+            thread=self.thread, epoch=self.epoch, seq=self.seq, state=msgspec.Raw(self.state), run=self.run
+        )

@@ -22,7 +22,7 @@ import anyio.to_thread
 import msgspec
 
 from ..core.canonical import canonical, state_hash
-from ..core.codec import Encoding, decode_log, encode_log, encode_value
+from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_log, encode_value
 from ..core.document import DetachedWrite, Document, LockedDocument
 from ..core.errors import (
     CommandError,
@@ -37,11 +37,11 @@ from ..core.operations import Json, apply_in_place
 from ..core.session import read_position
 from .agent import Agent
 from .history import History
-from .message import Message, SnapshotMessage, UpdateMessage
+from .message import Message, SnapshotMessage, UpdateMessage, update_messages
 from .run import Given, ended
 from .runner import Runner
 from .settings import Settings
-from .store import Append, CommandChange, CommandRecord, Owned, RunRecord, Store, StoredSnapshot
+from .store import Append, CommandChange, CommandRecord, LogRow, Owned, RunRecord, Store, StoredSnapshot
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
 
@@ -59,25 +59,15 @@ Watcher: TypeAlias = Callable[[CommandState], None]
 """Told what becomes of a command."""
 
 
-class _Inflight:
+class _Inflight(msgspec.Struct, eq=False):
     """An append on its way, and what is published once it is there."""
 
-    __slots__ = ("entry", "facts", "failing_since", "number", "snapshots", "update")
-
-    def __init__(
-        self,
-        number: int,
-        entry: Append,
-        update: UpdateMessage | None,
-        facts: _Facts | None,
-        snapshots: _Snapshots | None,
-    ) -> None:
-        self.number = number
-        self.entry = entry
-        self.update = update
-        self.facts = facts
-        self.snapshots = snapshots
-        self.failing_since: float | None = None
+    number: int
+    entry: Append
+    update: UpdateMessage | None
+    facts: _Facts | None
+    snapshots: _Snapshots | None
+    failing_since: float | None = None
 
 
 class _Facts:
@@ -143,8 +133,11 @@ class Thread:
         self._snapshot_waiters: dict[object, tuple[Encoding, Callable[[SnapshotMessage], None]]] = {}
         self._encoded: dict[Encoding, bytes] = {}
         """The state at `_head`, for those who ask for it soon after each other."""
+        self._snapshots: dict[Encoding, SnapshotMessage] = {}
+        """The same, as messages."""
         self._watchers: dict[str, list[Watcher]] = {}
         self._json_readers = 0
+        self._encoder = UpdateEncoder(self.id, self.epoch)
         self._known: dict[str, CommandState] = {}
         """The newest status of commands that are queued or running, ahead of the store's by an append."""
         self._deciding = 0
@@ -170,7 +163,7 @@ class Thread:
         )
         for row in owned.tail:
             state = apply_in_place(state, decode_log(row.data))
-            history.add(UpdateMessage(self.id, row.epoch, row.seq, row.data))
+            history.add(row.seq, row.epoch, row.data)
         kind = LockedDocument if self.agent.blocking else Document
         limits = self.settings.limits
         document = kind(
@@ -229,7 +222,7 @@ class Thread:
         """
         subscriber = Subscriber(self, sink, hash=hash, tools=tools)
         position = read_position(since)
-        missed: list[UpdateMessage] | None = None
+        missed: list[LogRow] | None = None
         if position is not None:
             self.pins += 1
             try:
@@ -242,7 +235,7 @@ class Thread:
         if sink.encoding == "json":
             self._json_readers += 1
         if position is not None and missed is not None:
-            subscriber.resume(position, missed)
+            subscriber.resume(position, update_messages(self.id, missed))
             subscriber.run(self._shown_run)
             if hash:
                 self.send_hash()
@@ -263,14 +256,14 @@ class Thread:
             self.waiting.left(subscriber)
             self.touch()
 
-    async def _missed(self, epoch: int, seq: int) -> list[UpdateMessage] | None:
+    async def _missed(self, epoch: int, seq: int) -> list[LogRow] | None:
         """The committed updates after (epoch, seq), None where the log doesn't lead on from there.
 
         Returns in the very step in which its answer is complete, so that the caller may go on from it.
         """
         if seq > self._committed:
             return None
-        rows: list[UpdateMessage] = []
+        rows: list[LogRow] = []
         if seq < self._history.floor or self._history.epoch_at(seq) is None:
             if await self._store.row_epoch(self.id, seq) != epoch:
                 return None
@@ -280,7 +273,7 @@ class Thread:
                 page = await self._store.log(self.id, after=reached, limit=_LOG_PAGE)
                 if page is None or not page.rows or page.rows[0].seq != reached + 1:
                     return None
-                rows += [UpdateMessage(self.id, row.epoch, row.seq, row.data) for row in page.rows]
+                rows += page.rows
                 reached = rows[-1].seq
             rows = [row for row in rows if row.seq <= self._committed]
             reached = min(reached, self._committed)
@@ -329,12 +322,26 @@ class Thread:
         encoded = self._encoded.get(encoding)
         if encoded is None:
             if not self._encoded:
-                self._loop.call_later(1, self._encoded.clear)
+                self._loop.call_later(1, self._forget_encoded)
             encoded = self._encoded[encoding] = self._document.encode(encoding)
         return encoded
 
+    def _forget_encoded(self) -> None:
+        self._encoded.clear()
+        self._snapshots.clear()
+
     def _snapshot_message(self, encoding: Encoding, state: bytes) -> SnapshotMessage:
-        return SnapshotMessage(self.id, self.epoch, self._committed, state, self._shown_run, encoding)
+        message = self._snapshots.get(encoding)
+        if message is None or message.state is not state or message.run is not self._shown_run:
+            message = self._snapshots[encoding] = SnapshotMessage(
+                thread=self.id,
+                epoch=self.epoch,
+                seq=self._committed,
+                state=state,
+                run=self._shown_run,
+                encoding=encoding,
+            )
+        return message
 
     def send_hash(self) -> None:
         """Sends the hash of the committed state to those who asked, once it is computed.
@@ -548,9 +555,9 @@ class Thread:
             self._encoded.clear()
             data = encode_log(operations)
             self._head += 1
-            update = UpdateMessage(
-                self.id, self.epoch, self._head, data, operations if self._json_readers else None
-            )
+            update = UpdateMessage(encoder=self._encoder, epoch=self.epoch, seq=self._head, data=data)
+            if self._json_readers:
+                update.encode_json(operations)
             # Strings of the state that anyone else holds can't grow in place.
             del operations
         snapshots = None
@@ -566,7 +573,7 @@ class Thread:
                 thread=self.id, epoch=self.epoch, seq=self._head, data=data, now=self.settings.clock()
             )
         else:
-            self._deliver(snapshots)
+            self._deliver(snapshots or [])
             return
         self._cut_number += 1
         self._inflight = _Inflight(self._cut_number, entry, update, facts, snapshots)
@@ -629,8 +636,9 @@ class Thread:
                 self._tell(fact, seq)
         update = inflight.update
         if update is not None:
-            self._history.add(update)
-            size = len(update.data)
+            data = update.data
+            self._history.add(seq, update.epoch, data)
+            size = len(data)
             self._stored_bytes += size
             self._log_bytes += size
             for subscriber in self.subscribers:
@@ -642,10 +650,11 @@ class Thread:
                 self._tell(info, seq)
                 if ended(info.status) and any(subscriber.hash for subscriber in self.subscribers):
                     self.send_hash()
-        self._deliver(inflight.snapshots)
+        if inflight.snapshots:
+            self._deliver(inflight.snapshots)
 
-    def _deliver(self, snapshots: _Snapshots | None) -> None:
-        for encoding, state, deliver in snapshots or ():
+    def _deliver(self, snapshots: _Snapshots) -> None:
+        for encoding, state, deliver in snapshots:
             deliver(self._snapshot_message(encoding, state))
 
     def _tell(self, fact: CommandState | RunInfo, seq: int) -> None:

@@ -148,9 +148,8 @@ class SQLiteStore:
         return await self._read(queries.runs, thread, limit)
 
     async def check(self) -> None:
-        file = self._opened().file
-        if not await self._write(lambda db: queries.touch(db) and file.is_in_place()):
-            raise StoreUnavailable(f"{self._path} was removed or replaced while it was open")
+        await self._write(queries.touch)
+        self._opened().file.check_in_place()
 
     def _opened(self) -> _Open:
         if self._open is None:

@@ -50,10 +50,11 @@ class SQLiteFile:
 
     def reopen(self) -> sqlite3.Connection:
         """Another connection in the place of one that got stuck. Raises StoreUnavailable."""
+        self.check_in_place()
         try:
             return open_writer(self.path, self.name)
         except (sqlite3.Error, StoreError) as error:
-            raise StoreUnavailable(f"it can't be opened: {error}") from error
+            raise StoreUnavailable(f"{self.name} can't be opened: {error}") from error
 
     def close(self, connection: sqlite3.Connection | None) -> None:
         """The other connections are closed by now: the last one to close moves the WAL into the database."""
@@ -63,9 +64,13 @@ class SQLiteFile:
             connection.close()
         self._unlock()
 
-    def is_in_place(self) -> bool:
-        """False where the file was removed or replaced: what is written now is gone when it is closed."""
-        return self._find() == self._identity
+    def check_in_place(self) -> None:
+        """Raises StoreUnavailable where the file was removed or replaced.
+
+        What is written then is gone when the file is closed, and another connection would be to another file.
+        """
+        if self._find() != self._identity:
+            raise StoreUnavailable(f"{self.name} was removed or replaced while it was open")
 
     def _find(self) -> tuple[int, int] | None:
         try:

@@ -55,9 +55,9 @@ def take_epoch(db: Connection, now: float) -> int:
     return epoch
 
 
-def touch(db: Connection) -> bool:
+def touch(db: Connection) -> None:
     """A write that means nothing. (One that changes nothing would not get as far as the disk.)"""
-    return db.execute("UPDATE store SET flag = 1 - flag").rowcount == 1
+    db.execute("UPDATE store SET flag = 1 - flag")
 
 
 def acquire(db: Connection, thread: str, *, agent: str | None, now: float, since: int) -> Owned | int | None:

@@ -63,6 +63,7 @@ class Readers:
         """This thread's."""
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
+            self._file.check_in_place()
             connection = self._own.connection = open_reader(self._file.path)
             self._connections.add(connection)
         return connection

@@ -140,6 +140,8 @@ class Writer:
             return outcomes
         except Exception as error:
             self._roll_back()
+            if isinstance(error, StoreUnavailable):
+                return [(None, StoreUnavailable(str(error))) for _ in batch]
             if _is_outage(error):
                 return [(None, self._error(StoreUnavailable, error)) for _ in batch]
             if len(batch) == 1:
@@ -165,9 +167,7 @@ class Writer:
 
 def _is_outage(error: Exception) -> bool:
     """Whether it is the file that fails (full, unreadable, locked, ...) and not what was to be written."""
-    if isinstance(error, sqlite3.DatabaseError):
-        return not isinstance(error, _FAULTS_OF_A_JOB)
-    return isinstance(error, StoreUnavailable)
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _FAULTS_OF_A_JOB)
 
 
 def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
