@@ -294,12 +294,13 @@ def test_a_state_beyond_its_limit_can_be_made_smaller_but_no_larger() -> None:
 
 
 def test_a_replaced_state_may_be_larger_on_the_way() -> None:
-    state = {"a": ["x" * 100], "b": []}
+    text = "so long that the whole state would cost more " * 20
+    state = {"text": text, "a": ["x" * 100], "b": []}
     watched = Watched(state, max_bytes=measure(state))
-    watched.document.replace({"a": [], "b": ["y" * 100]})
-    watched.cut()
+    watched.document.replace({"b": ["y" * 100], "a": [], "text": text})
+    assert len(watched.cut()) == 2
     with watched.refused("state-too-large", "state"):
-        watched.document.replace({"a": [], "b": ["y" * 101]})
+        watched.document.replace({"b": ["y" * 101], "a": [], "text": text})
     with watched.refused("state-too-large", "state"):
         watched.document.append_text(("b", 0), "y")
 
@@ -512,10 +513,45 @@ def public_methods(kind: type) -> set[str]:
     }
 
 
+class NotedLock:
+    def __init__(self) -> None:
+        self.entered = 0
+
+    def __enter__(self) -> None:
+        self.entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "append_text": (("t",), "x"),
+    "check_loans": (),
+    "cut": (),
+    "delete": (("t",),),
+    "edit": (Set(("t",), 1),),
+    "encode": ("json",),
+    "put": ({}, "t", 1, (), True),
+    "put_all": ({}, [("t", 1)], (), True),
+    "put_root": ({},),
+    "remove": ({"t": 1}, "t", (), True),
+    "reorder": ([1], [1], [1], (), True),
+    "replace": ({},),
+    "replace_items": ([1], 0, 1, [], (), True),
+    "set": (("t",), 1),
+    "splice": (("l",), 0, 0, []),
+    "take": ({"t": 1}, "t", (), True),
+}
+
+
 def test_every_method_of_a_locked_document_takes_the_lock() -> None:
-    assert public_methods(LockedDocument) == public_methods(Document)
-    unlocked = {name for name in public_methods(Document) if name not in vars(LockedDocument)}
-    assert unlocked == {"elsewhere"}
+    methods = public_methods(LockedDocument)
+    assert methods == public_methods(Document) == {*CALLS, "elsewhere"}
+    for name, arguments in CALLS.items():
+        document: Any = LockedDocument({"t": "", "l": []})
+        document.lock = NotedLock()
+        getattr(document, name)(*arguments)
+        assert document.lock.entered, name
 
 
 @pytest.fixture
@@ -577,8 +613,13 @@ def test_a_worker_thread_writes_while_the_loop_cuts() -> None:
                 messages[-1]["content"] += "b"
                 messages[-1]["parts"][0].append_text("text", "t")
             messages[-1]["parts"].insert(0, {"n": number})
-            draft.root()["texts"].insert(0, "x")
+            document.splice(("texts",), 0, 0, ["x"])
             draft.root()["texts"][0] += "y"
+            document.set(("slot",), {"n": [number]})
+            document.set(("slot", "n", 1), number)
+            document.delete(("slot", "n", 0))
+            if number % 50 == 0:
+                draft.replace({**draft.root().value(), "slot": [number]})
             draft.root()["meta"]["n"] += 1
             draft.root()["meta"].update(last=number, half=number / 2)
             if number % 10 == 9:
@@ -590,6 +631,7 @@ def test_a_worker_thread_writes_while_the_loop_cuts() -> None:
     assert document.size == measure(document.root)
     assert replica["meta"] == {"n": 400, "last": 399, "half": 199.5}
     assert replica["texts"] == ["xy"] * 400
+    assert replica["slot"] == {"n": [399]}
     assert {message["content"] for message in replica["messages"]} == {"ab" * 5}
 
 

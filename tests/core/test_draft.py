@@ -58,13 +58,15 @@ def test_a_root_of_another_kind_is_another_view(watched: Watched) -> None:
     watched.document.set((), [2, 3])
     items.append(4)
     watched.document.set((), "text")
+    watched.cut()
     assert watched.root == "text"
     items.append(5)
-    old.append(6)
     watched.document.set((), {})
-    watched.root["a"] = 1
     watched.cut()
-    assert watched.state == {"a": 1}
+    watched.root["a"] = 1
+    old.append(6)
+    assert watched.cut() == [Set(("a",), 1)]
+    assert old == [2, 3, 4, 5, 6]
 
 
 def test_a_state_that_is_a_string_grows(watched: Watched) -> None:

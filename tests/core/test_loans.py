@@ -243,7 +243,8 @@ def test_a_template_that_is_filled_anew_for_each_copy_raises_no_alarm(watched: W
     for number in range(200):
         part["n"] = number
         watched.root["messages"].append(part)
-    check(watched)
+        if number % 3 == 0:
+            check(watched)
     check(watched, last=True)
     assert watched.state["messages"] == [{"n": number} for number in range(200)]
 
@@ -337,6 +338,21 @@ def test_large_containers_do_not_pile_up_before_a_check(watched: Watched) -> Non
     try:
         for number in range(500):
             watched.root["slot"] = {"text": f"{number}{'x' * 50_000}"}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_what_an_agent_holds_does_not_keep_its_copies(watched: Watched) -> None:
+    held: list[dict[str, str]] = []
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            held.append({"text": ""})
+            watched.root["slot"] = held[-1]
+            watched.document.append_text(("slot", "text"), f"{number}{'x' * 10_000}")
+            watched.root["slot"] = None
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -182,6 +182,31 @@ def test_text_appended_before_its_list_shifts_stays_with_its_item(watched: Watch
     assert watched.state["texts"] == ["y24"]
 
 
+def test_a_lone_text_stays_with_its_item_when_its_list_shifts(watched: Watched) -> None:
+    texts = watched.root["texts"]
+    for number in range(3):
+        texts[number] += "1"
+        texts.insert(number, "new")
+        assert watched.cut() == [
+            AppendText(("texts", number), "1"),
+            Splice(("texts",), number, 0, ["new"]),
+        ]
+        texts[number + 1] += "2"
+        del texts[number]
+        watched.cut()
+    assert watched.state["texts"] == ["x12", "y12", "z12"]
+
+
+def test_of_two_appended_items_the_first_can_go(watched: Watched) -> None:
+    texts = watched.root["texts"]
+    texts.append("first")
+    texts.append({"second": ""})
+    del texts[3]
+    texts[3]["second"] += "stays"
+    watched.cut()
+    assert watched.state["texts"] == ["x", "y", "z", {"second": "stays"}]
+
+
 def test_an_item_follows_its_container_through_a_shift(watched: Watched) -> None:
     message = watched.root["messages"][1]
     message["content"] += "1"
@@ -405,7 +430,9 @@ def test_a_hundred_thousand_sets_of_one_key_wait_as_one_set(watched: Watched) ->
     [
         "texts.insert(0, big); del texts[0]",
         "texts.append(big); texts.insert(0, 1); texts.pop(); texts.pop(0)",
+        "texts.append(big); texts.insert(0, 1); texts[-1] = 0; texts.pop(0); texts.pop()",
         "texts.extend([big, big]); del texts[-2:]",
+        "texts.extend([[big], [big]]); del texts[-2:]",
         "texts[1:1] = [big, 1]; texts[1:3] = []",
         "root['k'] = [big]; texts.reverse(); root['k'].append(1); del root['k']",
         "outer.append([[]]); outer[-1][0].append(big); outer.insert(0, 0); outer.clear()",
@@ -439,6 +466,21 @@ def test_small_items_that_go_in_and_out_wait_in_bounds() -> None:
         del watched.root["list"][0]
     watched.check_size()
     assert len(encode_log(watched.document.cut())) < 2 * SLACK
+
+
+def test_nothing_waits_once_the_whole_state_is_to_be_sent(watched: Watched) -> None:
+    watched.document.set((), {"list": [], "text": ""})
+    for _ in range(100):
+        watched.root["list"].insert(0, [""])
+        watched.root["list"][-1].append({})
+        watched.root["list"].reverse()
+        watched.document.append_text(("list", -1, 0), "x")
+        watched.root["text"] += "x"
+        watched.document.delete(("list", -1))
+        watched.root["list"].extend([[""], [""]])
+    assert watched.document.recording.held == 0
+    assert watched.document.recording.fresh == {}
+    assert watched.cut() == [Set((), watched.state)]
 
 
 def test_a_large_state_waits_with_many_small_edits_before_it_is_sent_whole() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import threadwire
 from tests.support.engine import Commands, Reader, engine, follow, say
+from threadwire.core.canonical import canonical
 from threadwire.core.errors import CommandError, Refused
 from threadwire.core.frames import Snapshot, Update
 from threadwire.core.operations import apply
@@ -564,3 +565,39 @@ async def test_state_survives_a_restart_under_a_new_epoch_and_clients_resume() -
         await thread.subscribe(back, since={"epoch": epoch, "seq": seq})
         assert back.position[1] >= seq
         assert back.state == reader.state
+
+
+async def test_a_command_made_durable_between_owners_runs_when_it_is_sent_again() -> None:
+    store = MemoryStore()
+    async with engine(scripted, store=store) as threads:
+        thread = await threads.get("t")
+        body = say("left behind")
+        # The store took it, and the owner went before it could queue it.
+        await store.submit("t", "c", canonical(body), limit=10, now=0)
+        reader, commands = await follow(thread), Commands()
+        await thread.submit("c", body, strategy=None, watcher=commands)
+        assert commands.seen[0].duplicate
+        await commands.until("c", "applied")
+        await reader.until_run("completed")
+        assert len(reader.state["messages"]) == 2
+
+
+async def test_a_duplicate_is_told_the_end_even_where_the_store_answers_with_an_older_status() -> None:
+    class Late(MemoryStore):
+        async def submit(self, *arguments: Any, **options: Any) -> Any:
+            submission = await super().submit(*arguments, **options)
+            if not submission.created:
+                await done.wait()
+            return submission
+
+    done = asyncio.Event()
+    async with engine(scripted, store=Late()) as threads:
+        thread = await threads.get("t")
+        first, second = Commands(), Commands()
+        await thread.submit("c", say("x"), strategy=None, watcher=first)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: thread.submit("c", say("x"), strategy=None, watcher=second))
+            await first.until("c", "applied")
+            await thread.runner.ended()
+            done.set()
+        assert second.last("c").status == "applied"

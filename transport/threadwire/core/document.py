@@ -302,13 +302,10 @@ class Document:
             copy, size = self._copy_in(item, (*path, index + offset))
             copies.append(copy)
             added += size + 1
-        replaced = container[index : index + count]
-        size = sum([measure(item) + 1 for item in replaced])
-        self._admit(added - size)
+        replaced = sum([measure(item) + 1 for item in container[index : index + count]])
+        self._admit(added - replaced)
         if not absorbed:
-            self.recording.splice(container, index, count, copies, path, replaced=size)
-        for item in replaced:
-            self.recording.forget(item)
+            self.recording.splice(container, index, count, copies, path, replaced=replaced)
         container[index : index + count] = copies
         if lend:
             for item, copy in zip(items, copies, strict=True):

@@ -96,7 +96,6 @@ class Loans:
             return
         # Putting a container in again tells that its changes are known of.
         self._kept.pop(id(container), None)
-        self._new.pop(id(container), None)
         loan = self._new[id(container)] = _Loan(container, copy)
         self._unchecked += loan.size
         if self._unchecked > _UNCHECKED_BYTES or len(self._new) > self._sweep_at:

@@ -207,7 +207,7 @@ class Recording:
         self.put(parent, key, parents, container, existed=True, replaced=size)
 
     def forget(self, removed: Json) -> None:
-        """A container is no longer in the state, so that its id may be used again."""
+        """A container is no longer in the state, and `held` doesn't count it."""
         self.fresh.pop(id(removed), None)
 
     def _slots_of(self, container: Any) -> dict[Segment, Slot]:

@@ -105,6 +105,7 @@ class Runner:
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
                 )
                 continue
+            self._thread.remember(record.id)
             if record.status != "queued":
                 self._thread.command_changed(CommandChange(id=record.id, status="queued"))
             self._queue[record.id] = Given(record.id, command, starts=record.starts)

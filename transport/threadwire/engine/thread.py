@@ -23,6 +23,7 @@ import msgspec
 
 from ..core.canonical import canonical, state_hash
 from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_log, encode_value
+from ..core.commands import Command
 from ..core.document import DetachedWrite, Document, LockedDocument
 from ..core.errors import (
     CommandError,
@@ -51,6 +52,7 @@ _SNAPSHOT_BYTES: Final = 256 * 1024
 _SNAPSHOT_ROWS: Final = 5000
 """A snapshot is stored when the rows since the last weigh this and more than the state, or are so many."""
 _LOG_PAGE: Final = 1000
+_MAX_SETTLED: Final = 1000
 _LARGE_BODY: Final = 64 * 1024
 
 T = TypeVar("T")
@@ -138,6 +140,10 @@ class Thread:
         self._watchers: dict[str, list[Watcher]] = {}
         self._json_readers = 0
         self._encoder = UpdateEncoder(self.id, self.epoch)
+        self._submitting: dict[str, int] = {}
+        """By id: submits that the store has not answered yet."""
+        self._settled: dict[str, CommandState] = {}
+        """The last that were settled: what the store answers may be older than that."""
         self._known: dict[str, CommandState] = {}
         """The newest status of commands that are queued or running, ahead of the store's by an append."""
         self._deciding = 0
@@ -417,11 +423,11 @@ class Thread:
                 known = await self._store.command(self.id, id)
                 if known is None:
                     raise CommandError("thread-busy", "a run is active", "strategy")
-                self._repeat(known, encoded, watcher)
-                return None
+                return self._repeat(known, encoded, command, watcher)
         elif strategy in ("rollback", "steer") and strategy not in self.runner.strategies:
             raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
         self._deciding += 1
+        self._submitting[id] = self._submitting.get(id, 0) + 1
         try:
             submission = await self._store.submit(
                 self.id,
@@ -432,34 +438,47 @@ class Thread:
             )
         finally:
             self._deciding -= 1
+            self._submitting[id] -= 1
+            if not self._submitting[id]:
+                del self._submitting[id]
         if submission is None:
             raise CommandError(
                 "too-many-pending", f"{self.settings.limits.max_pending_commands} commands wait already"
             )
         if not submission.created:
-            self._repeat(submission.record, encoded, watcher)
-            return None
+            return self._repeat(submission.record, encoded, command, watcher)
         self._check_open()
-        state = CommandState(thread=self.id, id=id, status="queued")
-        self._known[id] = state
+        state = self.remember(id)
         self._watchers.setdefault(id, []).append(watcher)
         watcher(state)
         return Given(id, command)
 
-    def _repeat(self, record: CommandRecord, body: bytes, watcher: Watcher) -> None:
-        """Answers a command that was sent before."""
+    def _repeat(self, record: CommandRecord, body: bytes, command: Command, watcher: Watcher) -> Given | None:
+        """Answers a command that was sent before; returns it where it waits and nobody here knows."""
         if record.body != body:
             raise Refused("command-id-reused", "this id was used for a command with another body", "id")
-        state = self._known.get(record.id)
+        adopted = None
+        state = self._known.get(record.id) or self._settled.get(record.id)
         if state is None:
             state = CommandState(
                 thread=self.id, id=record.id, status=record.status, seq=record.seq, error=record.error
             )
+            if state.status in ("queued", "running") and record.id not in self._submitting:
+                # It became durable just when an earlier owner ended.
+                self._check_open()
+                state = self.remember(record.id)
+                adopted = Given(record.id, command, starts=record.starts)
         if state.status in ("queued", "running"):
             watchers = self._watchers.setdefault(record.id, [])
             if watcher not in watchers:
                 watchers.append(watcher)
         watcher(msgspec.structs.replace(state, duplicate=True))
+        return adopted
+
+    def remember(self, id: str) -> CommandState:
+        """Notes that a command is queued here."""
+        state = self._known[id] = CommandState(thread=self.id, id=id, status="queued")
+        return state
 
     def forget(self, watcher: Watcher) -> None:
         """Tells `watcher` nothing more."""
@@ -668,6 +687,9 @@ class Thread:
         settled = fact.status not in ("queued", "running")
         if settled:
             self._known.pop(fact.id, None)
+            self._settled[fact.id] = fact
+            if len(self._settled) > _MAX_SETTLED:
+                del self._settled[next(iter(self._settled))]
         for watcher in self._watchers.get(fact.id, ()):
             watcher(fact)
         if settled:
