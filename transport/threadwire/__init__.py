@@ -3,6 +3,8 @@
 The names here are the public API; `threadwire.client` is the Python client.
 """
 
+from typing import TYPE_CHECKING
+
 from .core.commands import (
     AddMessage,
     AddToolResult,
@@ -33,10 +35,25 @@ from .core.errors import (
     ThreadwireError,
 )
 from .core.frames import Limits
-from .endpoints.app import Application, create_app
 from .engine.agent import Agent, FunctionAgent, agent
 from .engine.run import Run
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .endpoints.app import Application, create_app
+else:
+
+    def __getattr__(name):
+        """Loads the server when it is asked for: agents and clients do without."""
+        if name in ("Application", "create_app"):
+            from .endpoints import app
+
+            return getattr(app, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return [*globals(), "Application", "create_app"]
+
 
 __all__ = [
     "AddMessage",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeAlias
 
 import anyio
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from ..core.frames import Limits
 from ..engine.agent import Agent, as_agent
@@ -19,10 +19,6 @@ from . import health, page, schema
 from . import threads as thread_routes
 from .http import http_application
 from .websocket import WebSocketEndpoint
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Application:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
 
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from starlette.types import Send
 
 
 class AsgiWriter:

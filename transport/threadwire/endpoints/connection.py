@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from starlette.types import Send
+
 from ..core.codec import Encoding, encode_message
 from ..core.frames import Heartbeat, ServerFrame
 from ..engine.message import Message
 from ..engine.subscriber import Subscriber
-from .asgi_writer import AsgiWriter, Send
+from .asgi_writer import AsgiWriter
 from .writer import Writer, frame_message
 
 _BATCH_BYTES: Final = 64 * 1024

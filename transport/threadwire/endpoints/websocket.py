@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 from weakref import WeakSet
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from ..core.codec import Encoding, encode_value
 from ..core.errors import ErrorInfo, ProtocolError, Refused, StoreError
@@ -50,9 +51,6 @@ from .writer import EXTENSION
 
 logger = logging.getLogger("threadwire")
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ThreadFrame: TypeAlias = Open | Close | SendCommand | Cancel
 
 _MAX_WAITING: Final = 10_000
