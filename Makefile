@@ -7,6 +7,7 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 
 .PHONY: help serve test check bench soak clean
 
@@ -21,18 +22,18 @@ help:
 serve: $(READY)
 	@$(RUN) server.py $(ARGS)
 
-test: $(READY)
+test: $(TOOLS)
 	$(RUN) -m pytest -m "not soak" $(ARGS)
 
-check: $(READY)
+check: $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: $(READY)
+bench: $(TOOLS)
 	$(RUN) -m benchmarks $(ARGS)
 
-soak: $(READY)
+soak: $(TOOLS)
 	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 $(RUN) -m pytest tests/system tests/stores $(ARGS)
 
 clean:
@@ -46,5 +47,10 @@ $(READY): pyproject.toml
 		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Setting up $(VENV): once, and again when pyproject.toml changes.'
 	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo 'Adding what tests and checks need.'
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

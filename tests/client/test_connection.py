@@ -560,6 +560,23 @@ async def test_states_are_each_seen_once_by_a_reader_that_keeps_up() -> None:
     assert seen == [0, 1, 2, 3, 4, 5, 7]
 
 
+async def test_states_end_when_all_is_done_if_told_so() -> None:
+    seen: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await answer_open(peer)
+        await peer.hear(SendCommand)
+        await peer.say(command("1", "queued"), run("running"), count(1), command("1", "applied", seq=1))
+        await peer.say(count(2), run("completed"))
+
+    async with scripted_server(script) as url, connect(url) as connection, connection.open("t") as thread:
+        await thread.send(HELLO, id="1")
+        async for state in thread.states(until_idle=True):
+            seen.append(state["n"])
+        assert seen[-1] == 2
+        assert [state["n"] async for state in thread.states(until_idle=True)] == [2]
+
+
 async def test_a_slow_reader_gets_the_newest_state_and_holds_up_nobody() -> None:
     seen = anyio.Event()
 

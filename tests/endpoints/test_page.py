@@ -6,14 +6,20 @@ import ast
 import base64
 import hashlib
 import re
+import shutil
+import subprocess
+import sys
 from html import unescape
 from html.parser import HTMLParser
 
+import anyio
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 import threadwire
 from tests.support.http import http_client
+from tests.support.live_server import live_server
 from threadwire.version import __version__
 
 pytestmark = pytest.mark.anyio
@@ -147,3 +153,29 @@ async def test_python_example_is_python_whatever_the_agent_is_called() -> None:
         (code,) = re.findall(r"<pre>(import asyncio.*?)</pre>", text, re.DOTALL)
         strings = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
         assert name in strings
+
+
+async def test_examples_do_what_they_show_when_they_are_pasted() -> None:
+    @threadwire.agent
+    async def echo(run: threadwire.Run) -> None:
+        for command in run.commands:
+            assert isinstance(command, threadwire.AddMessage)
+            run.state.setdefault("said", []).append(command.message.text)
+
+    app = threadwire.create_app(agents={"echo": echo}, store="memory:")
+    async with live_server(app) as (_, port), httpx.AsyncClient() as http:
+        page = (await http.get(f"http://127.0.0.1:{port}/")).text
+        frames, python, shell = (unescape(code) for code in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL))
+        with anyio.fail_after(30):
+            async with connect(f"ws://127.0.0.1:{port}/ws") as socket:
+                for line in frames.splitlines():
+                    await socket.send(line)
+                while '"said"' not in (received := str(await socket.recv())):
+                    assert '"error"' not in received
+            done = await anyio.run_process(
+                [sys.executable, "-W", "error", "-c", python], stderr=subprocess.STDOUT
+            )
+            assert done.stdout.decode().splitlines()[-1] == "{'said': ['hello', 'hello']}"
+            if shutil.which("curl"):
+                done = await anyio.run_process(shell.replace("curl ", "curl --silent --fail --noproxy '*' "))
+                assert b"Second" in done.stdout

@@ -97,16 +97,17 @@ class Thread:
         """The current or last run; None where there never was one."""
         return self._followed.run
 
-    def states(self) -> AsyncIterator[Json]:
+    def states(self, *, until_idle: bool = False) -> AsyncIterator[Json]:
         """The state now, and each one that follows, until the thread or the connection is closed here.
 
-        A reader that takes its time gets the newest state next, and never those in between.
+        A reader that takes its time gets the newest state next, and never those in between. With
+        `until_idle` the last state is the one that `idle` waits for.
 
         Raises:
             Refused: the server ended the thread.
             ConnectionClosed: the connection was closed for good.
         """
-        return self._each(lambda: self._followed.replica.state)
+        return self._each(lambda: self._followed.replica.state, until_idle=until_idle)
 
     def runs(self) -> AsyncIterator[RunInfo | None]:
         """The run now, and what becomes of it and its successors. Ends, skips and raises as `states`."""
@@ -146,8 +147,7 @@ class Thread:
         Raises:
             Refused, ConnectionClosed: the thread or the connection ended before.
         """
-        followed, session = self._followed, self._pump.session
-        while followed.active or not followed.caught_up or session.unsettled(self.id):
+        while not self._is_idle:
             await self._change()
         return self.run
 
@@ -207,15 +207,22 @@ class Thread:
         if cancel.error is not None:
             raise Refused(cancel.error.code, cancel.error.message, cancel.error.field)
 
-    async def _each(self, read: Callable[[], T]) -> AsyncIterator[T]:
+    async def _each(self, read: Callable[[], T], *, until_idle: bool = False) -> AsyncIterator[T]:
         seen: object = _NOTHING
         while not self._ended_here:
             current = read()
-            if current is seen:
-                await self._change()
-            else:
+            if current is not seen:
                 seen = current
                 yield current
+            elif until_idle and self._is_idle:
+                return
+            else:
+                await self._change()
+
+    @property
+    def _is_idle(self) -> bool:
+        followed = self._followed
+        return not followed.active and followed.caught_up and not self._pump.session.unsettled(self.id)
 
     @property
     def _ended_here(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias, dataclass_transform
 
 import msgspec
 
@@ -18,7 +18,14 @@ from .errors import CommandError
 from .operations import Json
 
 
-class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+@dataclass_transform(field_specifiers=(msgspec.field,))
+class _CommandType(msgspec.StructMeta):
+    """With a metaclass of its own, type checkers let subclasses be `frozen=True` or not (PEP 681)."""
+
+
+class Command(
+    msgspec.Struct, metaclass=_CommandType, kw_only=True, forbid_unknown_fields=True, tag_field="type"
+):
     """The base of custom commands: `class SetTitle(threadwire.Command, tag="set-title"): title: str`.
 
     Unknown and wrong fields are refused with `invalid-command` and the field's name.
@@ -33,6 +40,8 @@ class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_fiel
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type", rename="camel"):
+    """Text of a message."""
+
     text: str
 
 
@@ -59,10 +68,14 @@ class AudioSource(msgspec.Struct, frozen=True):
 
 
 class AudioPart(msgspec.Struct, frozen=True, tag="audio", tag_field="type", rename="camel"):
+    """Sound in a message."""
+
     audio: AudioSource
 
 
 class DataPart(msgspec.Struct, frozen=True, tag="data", tag_field="type", rename="camel"):
+    """An application's own data in a message; `name` says what it is."""
+
     name: str
     data: Json
 
@@ -101,6 +114,8 @@ class AddMessage(_StockCommand, kw_only=True, tag="add-message"):
 
 
 class AddToolResult(_StockCommand, kw_only=True, tag="add-tool-result"):
+    """What came of a tool call that a client executed."""
+
     tool_call_id: str
     tool_name: str | None = None
     result: Json

@@ -117,10 +117,13 @@ _ROUTES: Final = (
     ("GET /healthz, GET /readyz", "for probes"),
 )
 
-_FRAMES: Final = """\
-{"type": "open", "thread": "thread-1"}
-{"type": "command", "thread": "thread-1", "id": "1", "command": {
-  "type": "add-message", "message": {"parts": [{"type": "text", "text": "hello"}]}}}"""
+_FRAMES: Final = "\n".join(
+    (
+        '{"type": "open", "thread": "thread-1"}',
+        '{"type": "command", "thread": "thread-1", "id": "1",'
+        ' "command": {"type": "add-message", "message": {"parts": [{"type": "text", "text": "hello"}]}}}',
+    )
+)
 
 
 def routes(threads: Threads) -> list[BaseRoute]:
@@ -216,7 +219,7 @@ async def main():
     async with connect({json.dumps(socket)}) as connection:
         async with connection.open("thread-1", agent={json.dumps(agent)}) as thread:
             await thread.send(AddMessage.text("hello"))
-            async for state in thread.states():
+            async for state in thread.states(until_idle=True):
                 print(state)
 
 asyncio.run(main())"""
@@ -225,6 +228,6 @@ asyncio.run(main())"""
 def _shell(base: str) -> str:
     return f"""curl '{base}/threads'
 curl '{base}/threads' -H 'Content-Type: application/json' \\
-  -d '{{"id": "thread-1", "title": "First"}}'
-curl '{base}/threads/thread-1/state'
-curl '{base}/threads/thread-1/history?after=0'"""
+  -d '{{"id": "thread-2", "title": "Second"}}'
+curl '{base}/threads/thread-2/state'
+curl '{base}/threads/thread-2/history?after=0'"""
