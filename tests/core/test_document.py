@@ -142,13 +142,14 @@ def test_text_can_be_appended_to_a_string_only(watched: Watched, path: Path, cod
 
 @pytest.mark.parametrize("segment", [True, 1.0, None, ("texts",), slice(0, 1), b"texts"])
 def test_what_is_no_segment_is_refused(watched: Watched, segment: Any) -> None:
+    edits: list[Callable[[Any], object]] = [
+        lambda path: watched.document.append_text(path, "text"),
+        lambda path: watched.document.set(path, 1),
+        lambda path: watched.document.delete(path),
+        lambda path: watched.document.splice(path, 0, 0, []),
+    ]
     for path in ([segment, "x"], [segment], ("texts", segment), ["messages", segment, "content"]):
-        for edit in (
-            lambda path: watched.document.append_text(path, "text"),
-            lambda path: watched.document.set(path, 1),
-            lambda path: watched.document.delete(path),
-            lambda path: watched.document.splice(path, 0, 0, []),
-        ):
+        for edit in edits:
             with pytest.raises(InvalidOperation) as refusal:
                 edit(path)
             assert refusal.value.code == "invalid-path"
@@ -160,7 +161,8 @@ def test_what_is_no_segment_is_refused(watched: Watched, segment: Any) -> None:
     [(None, "not-a-string"), (1, "not-a-string"), (b"x", "not-a-string"), ("a\ud800", "invalid-unicode")],
 )
 def test_only_text_can_be_appended(watched: Watched, text: Any, code: str) -> None:
-    for path in (("texts", 0), ["texts", 0], ("messages", -1, "content")):
+    paths: list[Any] = [("texts", 0), ["texts", 0], ("messages", -1, "content")]
+    for path in paths:
         field = "state.texts.0" if "texts" in path else "state.messages.-1.content"
         with watched.refused(code, field):
             watched.document.append_text(path, text)
@@ -322,12 +324,13 @@ def test_a_value_that_edits_the_state_while_it_is_copied_is_refused(watched: Wat
             watched.root["n"] += 1
             return super().items()
 
-    for edit in (
+    edits: list[Callable[[], object]] = [
         lambda: watched.document.set(("x",), [Meddler(a=1)]),
         lambda: watched.root["texts"].insert(0, Meddler(a=1)),
         lambda: watched.root.update(a=1, b=Meddler(a=1)),
         lambda: watched.draft.replace({"a": Meddler(a=1)}),
-    ):
+    ]
+    for edit in edits:
         n = watched.state["n"]
         with pytest.raises(RuntimeError, match="changed by a value"):
             edit()
@@ -408,9 +411,8 @@ def test_the_first_edit_after_a_cut_is_told_of(watched: Watched) -> None:
         for _ in range(3):
             watched.document.append_text(("texts", 0), "t")
             watched.root["n"] += 1
-        assert watched.document.dirty
         assert watched.written == number
-        watched.cut()
+        assert watched.cut()
     assert watched.document.writes == 18
     assert watched.cut() == []
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.documents import Watched, same
-from threadwire.core import document as document_module
 from threadwire.core.document import Document
 from threadwire.core.draft import RESERVED, Draft
 from threadwire.core.errors import Refused, RunEnded
 from threadwire.core.operations import AppendText, Delete, Json, Set
+from threadwire.core.recording import SLACK
 from threadwire.core.values import Wrapper
 
 
@@ -145,9 +145,10 @@ def test_the_servers_key_cannot_be_written(state: Json, write: Callable[[Draft],
 
 def test_the_servers_key_cannot_be_removed(watched: Watched) -> None:
     root = watched.root
-    for remove in (lambda: root.__delitem__(RESERVED), lambda: root.pop(RESERVED)):
-        with pytest.raises(KeyError):
-            remove()
+    with pytest.raises(KeyError):
+        del root[RESERVED]
+    with pytest.raises(KeyError):
+        root.pop(RESERVED)
     assert root.pop(RESERVED, 5) == 5
     assert root.popitem() == ("title", "t")
     root["z"] = 1
@@ -182,7 +183,8 @@ def test_a_replaced_state_keeps_the_servers_key(watched: Watched) -> None:
         Delete(("messages",)),
         Set(("new",), [1]),
     ]
-    for value in ([], "text", None):
+    others: list[Json] = [[], "text", None]
+    for value in others:
         with watched.refused("reserved-key", "state"):
             watched.draft.replace(value)
     watched.draft.replace({})
@@ -192,7 +194,8 @@ def test_a_replaced_state_keeps_the_servers_key(watched: Watched) -> None:
 
 def test_a_state_without_the_servers_key_may_become_anything() -> None:
     watched = Watched({"a": 1})
-    for value in ([1, {"threadwire": 2}], "text", {"a": [1]}, None, {}):
+    values: list[Json] = [[1, {"threadwire": 2}], "text", {"a": [1]}, None, {}]
+    for value in values:
         watched.draft.replace(value)
         watched.cut()
         assert watched.state == value
@@ -255,17 +258,16 @@ class Edits(RuleBasedStateMachine):
     Views that were kept stay with their containers, in the state or out of it.
     """
 
-    @initialize(state=st.dictionaries(keys, small), slack=st.sampled_from([0, 300, document_module.SLACK]))
+    @initialize(state=st.dictionaries(keys, small), slack=st.sampled_from([0, 300, SLACK]))
     def start(self, state: Json, slack: int) -> None:
-        self.slack, document_module.SLACK = document_module.SLACK, slack  # type: ignore[misc]
         self.watched = Watched(state, max_depth=1000)
+        self.watched.document.recording.slack = slack
         self.model = copy.deepcopy(state)
         self.kept: list[tuple[Any, Any]] = []
 
     def teardown(self) -> None:
         if hasattr(self, "watched"):
             self.watched.cut()
-            document_module.SLACK = self.slack  # type: ignore[misc]
 
     def containers(self, kind: type) -> list[tuple[Any, Any, tuple[Any, ...] | None]]:
         """(plain container of the model, the view of it, its path): all there are, and all kept."""

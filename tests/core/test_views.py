@@ -772,11 +772,12 @@ def test_a_failed_iterable_changes_nothing() -> None:
         yield 1
         raise ZeroDivisionError
 
-    for way in (
+    ways: list[Callable[[], object]] = [
         lambda: watched.root["l"].extend(broken()),
         lambda: watched.root["l"].__setitem__(slice(0, 1), broken()),
         lambda: watched.root.update((str(number), number) for number in broken()),
-    ):
+    ]
+    for way in ways:
         with pytest.raises(ZeroDivisionError):
             way()
     assert watched.document.writes == 0

@@ -190,7 +190,7 @@ async def test_what_was_open_is_gone_after_a_restart_and_the_run_has_failed() ->
         # As after a crash: nothing more is written by this one.
         thread.close()
         thread.runner.abandon()
-        threads._lost(thread)
+        threads._drop(thread)
     async with engine(asking, store=store) as threads:
         thread = await threads.get("t")
         await thread.flush()

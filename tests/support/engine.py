@@ -59,6 +59,11 @@ class Reader:
                 pass
         self._news.set()
 
+    def offer(self, message: Message) -> bool:
+        if self.is_ready:
+            self.send(message)
+        return self.is_ready
+
     def lag(self, subscriber: Subscriber) -> None:
         self.lagging[subscriber] = None
 

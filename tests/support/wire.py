@@ -100,6 +100,8 @@ class Wire:
                 self.hang_up()
             case "websocket.send":
                 await self._flowing.wait()
+                if self.gone:
+                    raise OSError("the client is gone")
                 self._arrive(message["text"] if self.encoding == "json" else message["bytes"])
 
     # the server's end: Writer
@@ -116,6 +118,12 @@ class Wire:
             self._waiting.append(payload)
         else:
             self._arrive(payload)
+
+    def offer(self, framed: bytes) -> bool:
+        if not self.writable:
+            return False
+        self.write(framed)
+        return True
 
     def buffer_size(self) -> int:
         return sum(len(data) for data in self._waiting)

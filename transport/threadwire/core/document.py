@@ -35,7 +35,7 @@ from .operations import (
     format_path,
     object_key,
 )
-from .recording import SLACK, Recording, Slot
+from .recording import Recording, Slot
 from .values import copy_in, measure, measure_key, place, plain_copy, text_bytes
 
 P = ParamSpec("P")
@@ -144,6 +144,7 @@ class Document:
         if spot.cut != recording.cut:
             recording.append(spot, len(grown))
         # With the only reference in a local, CPython grows the string in place instead of copying it.
+        # It switches to no other thread within these lines.
         container[key] = None
         grown += text
         container[key] = grown
@@ -409,7 +410,7 @@ class Document:
 
     def _wrote(self) -> None:
         self.writes += 1
-        if self.recording.held > self.size + SLACK:
+        if self.recording.held > self.size + self.recording.slack:
             self.recording.take_whole()
         if not self._touched:
             self._touch()
@@ -444,7 +445,7 @@ class Document:
         return spot
 
     def _descend(self, path: Sequence[Segment]) -> tuple[Any, Path, bool]:
-        """(container, its path with indexes from the front, what becomes of edits in it)."""
+        """(container, its path with indexes from the front, whether an edit there is `absorbed`)."""
         container = self._root
         fresh = self.recording.fresh
         absorbed = self.recording.whole

@@ -60,3 +60,23 @@ class Draft(Access):
         if isinstance(value, Mapping) and RESERVED in value:
             raise reserved_key()
         document.replace(value, keep=_KEPT)
+
+
+class LockedDraft(Draft):
+    """For an agent in a worker thread: once `revoke` has returned, no edit is under way any more."""
+
+    __slots__ = ()
+
+    def revoke(self) -> None:
+        document = self._document
+        if document is not None:
+            with document.lock:
+                super().revoke()
+
+    def append_text(self, path: Sequence[Segment], text: str) -> None:
+        with self.document.lock:
+            super().append_text(path, text)
+
+    def replace(self, value: object) -> None:
+        with self.document.lock:
+            super().replace(value)

@@ -115,6 +115,8 @@ class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run as clients see it; `error` says why it failed."""
+
     id: str
     status: RunStatus
     error: ErrorInfo | None = None

@@ -72,7 +72,7 @@ class Slot:
 class Recording:
     """The edits since the last cut. Each is told before it is made, since it may move what is there."""
 
-    __slots__ = ("_count", "_lone", "_slots", "_waiting", "cut", "fresh", "held", "whole")
+    __slots__ = ("_count", "_lone", "_slots", "_waiting", "cut", "fresh", "held", "slack", "whole")
 
     def __init__(self) -> None:
         self.cut = 0
@@ -90,6 +90,7 @@ class Recording:
         """Whether the whole state is to be sent: no edit needs a record."""
         self.held = 0
         """About the bytes that records may hold of what is no longer in the state, and take themselves."""
+        self.slack = SLACK
 
     def __bool__(self) -> bool:
         return self._lone is not None or self.whole or bool(self._waiting)

@@ -50,6 +50,12 @@ class AsgiWriter:
         if self.writable:
             self._send_now()
 
+    def offer(self, message: bytes) -> bool:
+        if not self.writable:
+            return False
+        self.write(message)
+        return True
+
     def buffer_size(self) -> int:
         return 0
 

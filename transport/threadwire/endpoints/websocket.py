@@ -37,7 +37,6 @@ from ..core.frames import (
     Open,
     Ping,
     Pong,
-    Run,
     SendCommand,
     Welcome,
 )
@@ -143,9 +142,11 @@ class _Peer:
         self._lanes: dict[str, deque[ThreadFrame]] = {}
         self._opening: set[str] = set()
         """Threads between their open and their place among the connection's subscribers."""
+        self._closed = False
         self._waiting = 0
         self._room: anyio.Event | None = None
-        self._watched: WeakSet[Thread] = WeakSet()
+        self._watched: WeakSet[Thread] | None = None
+        """The threads it has sent commands to. An empty one takes a KiB of each idle connection."""
         self.connection = Connection(
             threads.settings.new_id(),
             encoding,
@@ -204,10 +205,11 @@ class _Peer:
 
     def close(self) -> None:
         """The connection has ended."""
+        self._closed = True
         self.connection.close()
-        for thread in self._watched:
+        for thread in self._watched or ():
             thread.forget(self._watch)
-        self._watched.clear()
+        self._watched = None
 
     # frames
 
@@ -309,9 +311,13 @@ class _Peer:
         try:
             thread = await self._threads.get(frame.thread, agent=frame.agent, state=frame.state)
             self._leave(frame.thread)
-            subscribers[frame.thread] = await thread.subscribe(
+            subscriber = await thread.subscribe(
                 self.connection, since=frame.since, hash=frame.hash or self._hash, tools=frame.tools
             )
+            if self._closed:
+                thread.unsubscribe(subscriber)  # the connection ended in the very step that this came through
+            else:
+                self.connection.add(subscriber)
         finally:
             self._opening.discard(frame.thread)
 
@@ -323,6 +329,8 @@ class _Peer:
 
     async def _command(self, frame: SendCommand) -> None:
         thread = await self._threads.get(frame.thread, agent=frame.agent)
+        if self._watched is None:
+            self._watched = WeakSet()
         self._watched.add(thread)
         await thread.submit(
             frame.id,
@@ -351,4 +359,4 @@ class _Peer:
             return
         # A subscriber has seen the run's end as it happened.
         if after is before or frame.thread not in self.connection.subscribers:
-            self.connection.post(Run(thread=frame.thread, run=after))
+            self.connection.post_run(frame.thread, after)

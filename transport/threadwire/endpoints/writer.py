@@ -58,6 +58,10 @@ class Writer(Protocol):
         """
         ...
 
+    def offer(self, framed: bytes) -> bool:
+        """`write` where it is `writable`, else nothing; whether it was."""
+        ...
+
     def buffer_size(self) -> int:
         """Bytes queued that the operating system has not taken yet."""
         ...

@@ -6,8 +6,6 @@ What it no longer holds is read from the store. Spec: PROTOCOL.md §9.2.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from itertools import islice
 from typing import Final
 
 from .store import LogRow
@@ -25,7 +23,7 @@ class History:
         """Starts empty at `seq`; `epoch` wrote it, None where that isn't known."""
         self.head = seq
         # No more than its data is kept of a row: its seq follows from its place, its epoch from `_epochs`.
-        self._rows: deque[bytes] = deque()
+        self._rows: list[bytes] = []
         self._epochs: list[tuple[int, int | None]] = [(seq, epoch)]
         """The first seq of each epoch, the first entry at or below the floor."""
         self._epoch = epoch
@@ -53,9 +51,13 @@ class History:
     def _trim(self) -> None:
         """Makes room for more than the next one, so that it isn't called for each."""
         rows = self._rows
-        updates, size = self._max_updates * 7 // 8, self._max_bytes * 7 // 8
-        while len(rows) > updates or (self._bytes > size and len(rows) > 1):
-            self._bytes -= len(rows.popleft())
+        updates, size = max(1, self._max_updates * 7 // 8), self._max_bytes * 7 // 8
+        dropped = max(0, len(rows) - updates)
+        self._bytes -= sum(map(len, rows[:dropped]))
+        while self._bytes > size and len(rows) - dropped > 1:
+            self._bytes -= len(rows[dropped])
+            dropped += 1
+        del rows[:dropped]
         while len(self._epochs) > 1 and self._epochs[1][0] <= self.floor:
             del self._epochs[0]
 
@@ -69,7 +71,7 @@ class History:
         """The rows with a larger seq; `seq` is not below the floor."""
         assert seq >= self.floor
         rows = []
-        for number, data in enumerate(islice(self._rows, seq - self.floor, None), seq + 1):
+        for number, data in enumerate(self._rows[seq - self.floor :], seq + 1):
             epoch = self.epoch_at(number)
             assert epoch is not None  # only that of the floor may be unknown
             rows.append(LogRow(number, epoch, data))

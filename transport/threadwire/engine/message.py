@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_frame
-from ..core.frames import RunInfo, ServerFrame, Snapshot, Update
+from ..core.frames import RunInfo, ServerFrame, Snapshot
 from ..core.operations import Operation
 from .store import LogRow
 
@@ -20,8 +20,8 @@ class Message(msgspec.Struct, eq=False, gc=False):
     """
 
     _frame: ServerFrame | None = None
-    _json: bytes | None = None
-    _msgpack: bytes | None = None
+    json: bytes | None = None
+    msgpack: bytes | None = None
     wire_json: bytes | None = None
     wire_msgpack: bytes | None = None
 
@@ -31,12 +31,12 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     def payload(self, encoding: Encoding) -> bytes:
         if encoding == "json":
-            if self._json is None:
-                self._json = self._encode(encoding)
-            return self._json
-        if self._msgpack is None:
-            self._msgpack = self._encode(encoding)
-        return self._msgpack
+            if self.json is None:
+                self.json = self._encode(encoding)
+            return self.json
+        if self.msgpack is None:
+            self.msgpack = self._encode(encoding)
+        return self.msgpack
 
     def _encode(self, encoding: Encoding) -> bytes:
         return encode_frame(self.frame(encoding), encoding)
@@ -51,17 +51,9 @@ class UpdateMessage(Message, eq=False, gc=False, kw_only=True):
     seq: int
     data: bytes
 
-    def frame(self, encoding: Encoding) -> ServerFrame:
-        ops = self.operations() if encoding == "json" else msgspec.Raw(self.data)
-        return Update(thread=self.encoder.thread, epoch=self.epoch, seq=self.seq, ops=ops)
-
     def operations(self) -> list[Operation]:
         """The operations, free of the state."""
         return decode_log(self.data)
-
-    def encode_json(self, operations: list[Operation]) -> None:
-        """Makes the JSON form at once, of operations that may hold values of the state."""
-        self._json = self.encoder.json(self.seq, operations)
 
     def _encode(self, encoding: Encoding) -> bytes:
         if encoding == "json":

@@ -47,11 +47,15 @@ def ended(status: RunStatus) -> bool:
 class Given:
     """A command given to a run, and how far the run has come with it."""
 
-    __slots__ = ("command", "id", "origin", "settled", "starts", "steered", "taken_at")
+    __slots__ = ("command", "id", "order", "origin", "settled", "starts", "steered", "taken_at")
 
-    def __init__(self, id: str, command: Command, *, starts: int = 0, origin: Sink | None = None) -> None:
+    def __init__(
+        self, id: str, command: Command, *, order: int, starts: int = 0, origin: Sink | None = None
+    ) -> None:
         self.id = id
         self.command = command
+        self.order = order
+        """Grows with each submit of the thread."""
         self.origin = origin
         """The connection it came from, where that is known."""
         self.starts = starts
@@ -59,8 +63,12 @@ class Given:
         self.steered = False
         """Whether it came into a run that went on."""
         self.taken_at: int | None = None
-        """The document's count of writes when the run took it up."""
+        """The run's count of writes when it took it up."""
         self.settled = False
+
+    def again(self) -> Given:
+        """The same for another run."""
+        return Given(self.id, self.command, order=self.order, starts=self.starts, origin=self.origin)
 
 
 class Batch(Sequence[Command]):
@@ -113,17 +121,12 @@ class Inbox:
         self._arrived.set()
         self._arrived = anyio.Event()
 
-    def take(self) -> list[Command]:
-        """Takes up all that have arrived."""
-        commands = []
+    def take(self) -> Sequence[Command]:
+        """Those that have arrived, which iterating takes up in order."""
+        arrived = []
         while self._waiting:
-            commands.append(self._next())
-        return commands
-
-    def _next(self) -> Command:
-        given = self._waiting.popleft()
-        self._take(given)
-        return given.command
+            arrived.append(self._waiting.popleft())
+        return Batch(arrived, self._take)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -132,7 +135,9 @@ class Inbox:
         while True:
             while not self._waiting:
                 await self._arrived.wait()
-            yield self._next()
+            given = self._waiting.popleft()
+            self._take(given)
+            yield given.command
 
 
 class Host(Protocol):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,8 @@ import msgspec
 
 from ..core.commands import AddToolResult
 from ..core.document import DetachedWrite
-from ..core.draft import Draft
-from ..core.errors import AgentError, CommandError, ErrorInfo, Refused
+from ..core.draft import Draft, LockedDraft
+from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded
 from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json
 from .agent import Handler
@@ -68,6 +69,7 @@ class Runner:
         """The run whose end is being committed; the next starts after that."""
         self._beside: set[asyncio.Task[None]] = set()
         """Immediate handlers at work."""
+        self._writes_beside = 0
         self._start_scheduled = False
         self._stopping = False
         self._ends: list[asyncio.Future[None]] = []
@@ -100,6 +102,9 @@ class Runner:
                 continue
             try:
                 command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
+                handled = self._thread.agent.handler(command) is not None
+                # Nothing is asked any more that it could answer.
+                self._thread.waiting.take(command, handled=handled)
             except CommandError as refusal:
                 self._thread.command_changed(
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
@@ -108,7 +113,7 @@ class Runner:
             self._thread.remember(record.id)
             if record.status != "queued":
                 self._thread.command_changed(CommandChange(id=record.id, status="queued"))
-            self._queue[record.id] = Given(record.id, command, starts=record.starts)
+            self._queue[record.id] = Given(record.id, command, order=record.order, starts=record.starts)
         self._advance()
 
     # the queue
@@ -132,7 +137,8 @@ class Runner:
             # A waiting run is not active: what comes starts over.
             self._stop(active, "cancelled", None)
             strategy = "enqueue"
-        if strategy == "steer" and active is not None and not active.ended and active.stop is None:
+        steers = strategy == "steer" and handler is None
+        if steers and active is not None and not active.ended and active.stop is None:
             given.steered = True
             active.given.append(given)
             self._thread.command_changed(
@@ -155,7 +161,7 @@ class Runner:
         self._start_scheduled = False
         if self._active or self._settling or self._stopping or not self._queue or self._thread.closed:
             return
-        given = list(self._queue.values())
+        given = sorted(self._queue.values(), key=lambda each: each.order)
         self._queue.clear()
         record = RunRecord(id=self._settings.new_id(), status="running", started_at=self._settings.clock())
         self._thread.run_changed(record)
@@ -163,11 +169,14 @@ class Runner:
             self._thread.command_changed(
                 CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
             )
-        draft = Draft(self._thread.document)
+        draft = self._make_draft()
         active = _Active(record, self._make_run(record.id, draft, given), draft, given)
         self._active = active
-        active.task = self._thread.spawn(self._execute(active))
+        active.task = self._thread.spawn(self._execute(active, tuple(given)))
         active.task.add_done_callback(lambda task: self._finished(active, task))
+
+    def _make_draft(self) -> Draft:
+        return (LockedDraft if self._thread.agent.blocking else Draft)(self._thread.document)
 
     def _make_run(self, id: str, draft: Draft, given: Sequence[Given]) -> Run:
         return Run(
@@ -180,17 +189,19 @@ class Runner:
             context=MappingProxyType({}),
         )
 
-    async def _execute(self, active: _Active) -> None:
+    async def _execute(self, active: _Active, batch: Sequence[Given]) -> None:
+        # `active.given` may be longer by now: what was steered into the run comes by its inbox.
         run, agent = active.run, self._thread.agent
         left = []
-        for given in list(active.given):
+        for given in batch:
             handler = agent.handler(given.command)
             if handler is None:
                 left.append(given)
                 continue
-            self._settle_taken()
-            given.taken_at = self._thread.document.writes
+            given.taken_at = self._writes
             await self._handle(handler, run, given)
+            if active.ended:
+                return  # the handler did not care that it was cancelled
         if left or run.agent_wanted:
             run.commands = Batch(left, self.take)
             try:
@@ -217,34 +228,39 @@ class Runner:
 
     def take(self, given: Given) -> None:
         """The run takes a command up: the one before is applied, whether it was written for or not."""
-        if given.taken_at is not None:
-            return
-        given.taken_at = self._thread.document.writes
-        if self._thread.agent.blocking:
-            self._loop.call_soon_threadsafe(self._taken, given)
-        else:
-            self._taken(given)
-
-    def _taken(self, given: Given) -> None:
-        self._settle_taken()
-        if not given.settled:
+        # An agent in a worker thread takes and writes while the loop may be cutting.
+        with self._thread.document.lock:
+            if given.taken_at is not None or given.settled:
+                return
+            given.taken_at = self._writes
             self._unapplied.append(given)
+        if self._thread.agent.blocking:
+            self._loop.call_soon_threadsafe(self._settle_earlier)
+        else:
+            self._settle_earlier()
 
-    def _settle_taken(self) -> None:
-        unapplied, self._unapplied = self._unapplied, []
-        for given in unapplied:
-            self._apply(given)
+    def _settle_earlier(self) -> None:
+        while len(self._unapplied) > 1:
+            self._apply(self._unapplied.pop(0))
 
-    def wrote(self, writes: int) -> None:
-        """A cut is made with the document at `writes`: what was taken up before a write is applied by it."""
+    def wrote(self) -> None:
+        """A cut is being made: what was taken up before a write is applied by it."""
         if self._unapplied:
             unapplied, self._unapplied = self._unapplied, []
             for given in unapplied:
-                assert given.taken_at is not None
-                if given.taken_at < writes:
+                if self._written_for(given) or given is not unapplied[-1]:
                     self._apply(given)
                 else:
                     self._unapplied.append(given)
+
+    @property
+    def _writes(self) -> int:
+        """The document's count of writes, but for those that immediate handlers made."""
+        return self._thread.document.writes - self._writes_beside
+
+    def _written_for(self, given: Given) -> bool:
+        """Whether the run has written since it took the command up."""
+        return given.taken_at is not None and self._writes > given.taken_at
 
     def _apply(self, given: Given) -> None:
         if not given.settled:
@@ -284,15 +300,38 @@ class Runner:
         task.add_done_callback(self._beside.discard)
 
     async def _beside_run(self, given: Given) -> None:
-        draft = Draft(self._thread.document)
+        draft = self._make_draft()
         active = self._active
         run = self._make_run(active.record.id if active else self._settings.new_id(), draft, ())
         handler = self._thread.agent.handler(given.command)
         assert handler is not None
         try:
-            await self._handle(handler, run, given)
+            await self._counted(self._handle(handler, run, given))
+        except (asyncio.CancelledError, GeneratorExit, BaseExceptionGroup) as error:
+            if not self._thread.closed:  # else it is taken up again by the next owner
+                self._reject(given, self._error_info(error))
         finally:
             draft.revoke()
+
+    @types.coroutine
+    def _counted(self, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Awaits it, and counts the writes made in its steps: they are not the run's."""
+        document = self._thread.document
+        step: Callable[[Any], Any] = coroutine.send
+        answer: Any = None
+        while True:
+            with document.lock:
+                before = document.writes
+                try:
+                    waits_for = step(answer)
+                except StopIteration:
+                    return
+                finally:
+                    self._writes_beside += document.writes - before
+            try:
+                step, answer = coroutine.send, (yield waits_for)
+            except BaseException as error:
+                step, answer = coroutine.throw, error
 
     # stopping
 
@@ -306,8 +345,10 @@ class Runner:
             for given in queue.values():
                 self._thread.command_changed(CommandChange(id=given.id, status="cancelled"))
         active = self._active
-        if active is not None and run in (None, active.record.id):
-            self._stop(active, "cancelled", None)
+        current = active.record.id if active is not None else self._settling
+        if current is not None and run in (None, current):
+            if active is not None:
+                self._stop(active, "cancelled", None)
             await self.ended()
         elif run is None and queue:
             await self._thread.flush()
@@ -328,6 +369,8 @@ class Runner:
         if self._active is not None:
             self._stop(self._active, "failed", _STOPPED)
         await self.ended()
+        if self._beside:
+            await asyncio.wait(self._beside)
 
     async def ended(self) -> None:
         """Returns when no run goes on and its end is committed."""
@@ -339,6 +382,7 @@ class Runner:
     def abandon(self) -> None:
         """The thread is lost: stops the task and writes nothing more."""
         active, self._active = self._active, None
+        self._settling = None
         if active is not None:
             active.ended = True
             active.draft.revoke()
@@ -372,6 +416,13 @@ class Runner:
 
     def _finished(self, active: _Active, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
+        if error is not None and (active.ended or active.stop) and not isinstance(error, RunEnded):
+            logger.warning(
+                "thread %s: run %s failed when it was stopped",
+                self._thread.id,
+                active.record.id,
+                exc_info=error,
+            )
         if active.ended:
             return
         if active.stop is not None:
@@ -399,14 +450,13 @@ class Runner:
 
     def _settle(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         """Settles what the run was given, or gives it back to the queue."""
-        writes = self._thread.document.writes
         back: list[Given] = []
         left = [given for given in active.given if not given.settled]
         took_any = any(given.taken_at is not None for given in active.given)
         for given in left:
             taken = given.taken_at is not None
             if error is _STOPPED:
-                if taken and writes > (given.taken_at or 0):
+                if self._written_for(given):
                     self._apply(given)
                 else:
                     back.append(given)
@@ -421,7 +471,7 @@ class Runner:
                 else:
                     given.settled = True
                     self._thread.command_changed(CommandChange(id=given.id, status="cancelled"))
-            elif taken and writes > (given.taken_at or 0):
+            elif self._written_for(given):
                 self._apply(given)
             elif taken or (not took_any and given is left[0]):
                 # A run that fails always settles one command, or it would start for ever.
@@ -430,8 +480,11 @@ class Runner:
             else:
                 back.append(given)
         for given in back:
-            self._thread.command_changed(CommandChange(id=given.id, status="queued", starts=0))
-        self._queue = {given.id: Given(given.id, given.command) for given in back} | self._queue
+            given.settled = True  # here: a task that goes on in spite of all has no part in it any more
+            self._thread.command_changed(
+                CommandChange(id=given.id, status="queued", starts=given.starts)
+            )
+            self._queue[given.id] = given.again()
 
     def run_committed(self, record: RunRecord) -> None:
         """The thread has made this status of the run durable and told it."""

@@ -38,6 +38,10 @@ class Sink(Protocol):
         """Puts a message on the connection, whether it is ready or not."""
         ...
 
+    def offer(self, message: Message) -> bool:
+        """`send` where it is ready, else nothing; whether it was."""
+        ...
+
     def lag(self, subscriber: Subscriber) -> None:
         """Remembers to call `subscriber.drain()` when it is ready again."""
         ...
@@ -92,8 +96,7 @@ class Subscriber:
         """Takes the next update of the thread's log."""
         if self._snapshot_due:
             return
-        if self._backlog is None and self.sink.ready:
-            self.sink.send(update)
+        if self._backlog is None and self.sink.offer(update):
             self.seq = update.seq
             self.epoch = update.epoch
             return

@@ -42,7 +42,17 @@ from .message import Message, SnapshotMessage, UpdateMessage, update_messages
 from .run import Given, ended
 from .runner import Runner
 from .settings import Settings
-from .store import Append, CommandChange, CommandRecord, LogRow, Owned, RunRecord, Store, StoredSnapshot
+from .store import (
+    Append,
+    CommandChange,
+    CommandRecord,
+    LogRow,
+    Owned,
+    RunRecord,
+    Store,
+    StoredSnapshot,
+    Submission,
+)
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
 
@@ -64,7 +74,6 @@ Watcher: TypeAlias = Callable[[CommandState], None]
 class _Inflight(msgspec.Struct, eq=False):
     """An append on its way, and what is published once it is there."""
 
-    number: int
     entry: Append
     update: UpdateMessage | None
     facts: _Facts | None
@@ -96,6 +105,54 @@ class Thread:
         subscribers: the connections that follow it, in the order they came.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_awaited",
+        "_committed",
+        "_cut_committed",
+        "_cut_number",
+        "_cut_scheduled",
+        "_deciding",
+        "_document",
+        "_encoded",
+        "_encoder",
+        "_facts",
+        "_flushing",
+        "_hash_due",
+        "_hashing",
+        "_head",
+        "_history",
+        "_inflight",
+        "_json_readers",
+        "_known",
+        "_log_bytes",
+        "_loop",
+        "_marks",
+        "_on_lost",
+        "_reading",
+        "_settled",
+        "_shown_run",
+        "_snapshot_waiters",
+        "_snapshots",
+        "_store",
+        "_stored_bytes",
+        "_stored_seq",
+        "_storing_snapshot",
+        "_watchers",
+        "agent",
+        "agent_name",
+        "closed",
+        "epoch",
+        "id",
+        "pins",
+        "runner",
+        "settings",
+        "spawn",
+        "subscribers",
+        "used_at",
+        "waiting",
+    )
+
     def __init__(
         self,
         owned: Owned,
@@ -104,7 +161,7 @@ class Thread:
         store: Store,
         settings: Settings,
         spawn: Callable[[Any], asyncio.Task[Any]],
-        on_lost: Callable[[Thread], None],
+        on_lost: Callable[[Thread, Exception], None],
     ) -> None:
         self.id = owned.record.id
         self.agent_name = owned.record.agent
@@ -140,20 +197,23 @@ class Thread:
         self._watchers: dict[str, list[Watcher]] = {}
         self._json_readers = 0
         self._encoder = UpdateEncoder(self.id, self.epoch)
-        self._submitting: dict[str, int] = {}
-        """By id: submits that the store has not answered yet."""
         self._settled: dict[str, CommandState] = {}
         """The last that were settled: what the store answers may be older than that."""
         self._known: dict[str, CommandState] = {}
         """The newest status of commands that are queued or running, ahead of the store's by an append."""
+        self._reading = asyncio.Lock()
+        """Lets commands through in the order they came, however long one takes to be read."""
         self._deciding = 0
         """Submits between their check of the strategy and their place in the queue."""
         self._hashing = self._hash_due = False
         self._shown_run = _info(owned.run)
         self._stored_seq = owned.snapshot.seq if owned.snapshot else 0
         self._stored_bytes = 0
+        """The log's bytes up to there."""
         self._storing_snapshot = False
-        self._marks: list[tuple[float, int, int]] = [(settings.clock(), owned.head, 0)]
+        self._marks: list[tuple[float, int, int]] = [
+            (min(settings.clock(), owned.record.updated_at), owned.head, 0)
+        ]
         """(time, seq, log bytes then) now and then, to know what the log may drop."""
         self._log_bytes = 0
         self.runner = Runner(self, owned)
@@ -190,6 +250,11 @@ class Thread:
     def committed(self) -> int:
         """The last seq that is durable."""
         return self._committed
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no update was ever made or is about to be."""
+        return not self._head and not self._document.dirty
 
     @property
     def size(self) -> int:
@@ -297,15 +362,18 @@ class Thread:
         state at a seq, handed over when that seq is durable and before any later one. One request
         an `owner` at a time.
         """
-        if self._document.dirty:
-            self._snapshot_waiters[owner] = (encoding, deliver)
-            self._schedule_cut()
-        elif self._inflight is not None:
-            if self._inflight.snapshots is None:
-                self._inflight.snapshots = []
-            self._inflight.snapshots.append((encoding, self._encode(encoding), deliver))
+        with self._document.lock:
+            if self._document.dirty:
+                self._snapshot_waiters[owner] = (encoding, deliver)
+                self._schedule_cut()
+                return
+            encoded = self._encode(encoding)
+        if self._inflight is None:
+            deliver(self._snapshot_message(encoding, encoded))
+        elif self._inflight.snapshots is None:
+            self._inflight.snapshots = [(encoding, encoded, deliver)]
         else:
-            deliver(self._snapshot_message(encoding, self._encode(encoding)))
+            self._inflight.snapshots.append((encoding, encoded, deliver))
 
     async def snapshot(self, encoding: Encoding) -> SnapshotMessage:
         """The committed state. Raises StoreUnavailable where the thread is lost meanwhile."""
@@ -406,74 +474,83 @@ class Thread:
         self.touch()
         self.pins += 1
         try:
-            given = await self._submit(id, body, strategy or "enqueue", watcher)
+            async with self._reading:
+                # The canonical form of a large command takes longer than other threads should wait.
+                large = len(encode_value(body, "msgpack")) > _LARGE_BODY
+                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+            command = self.agent.registry.read(body)
+            with anyio.CancelScope(shield=True):
+                # Its sender may be gone before the store has answered: it is taken in all the same.
+                submission = await self._make_durable(id, encoded, strategy or "enqueue")
+            if submission.record.body != encoded:
+                text = "this id was used for a command with another body"
+                raise Refused("command-id-reused", text, "id")
+            given = self._answer(submission, command, watcher)
             if given is not None:
                 given.origin = origin
                 self.runner.accept(given, strategy or "enqueue")
         finally:
             self.pins -= 1
 
-    async def _submit(self, id: str, body: Json, strategy: Strategy, watcher: Watcher) -> Given | None:
-        # The canonical form of a large command takes longer than others should wait.
-        large = len(encode_value(body, "msgpack")) > _LARGE_BODY
-        encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
-        command = self.agent.registry.read(body)
+    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
         if strategy == "reject":
             if self.runner.active_or_queued or self._deciding:
                 known = await self._store.command(self.id, id)
                 if known is None:
                     raise CommandError("thread-busy", "a run is active", "strategy")
-                return self._repeat(known, encoded, command, watcher)
+                return Submission(known, created=False)
         elif strategy in ("rollback", "steer") and strategy not in self.runner.strategies:
             raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
+        limit = self.settings.limits.max_pending_commands
         self._deciding += 1
-        self._submitting[id] = self._submitting.get(id, 0) + 1
         try:
-            submission = await self._store.submit(
-                self.id,
-                id,
-                encoded,
-                limit=self.settings.limits.max_pending_commands,
-                now=self.settings.clock(),
-            )
+            submission = await self._store.submit(self.id, id, body, limit=limit, now=self.settings.clock())
+        except KeyError:
+            self._lose(WriteConflict("the thread was deleted"))
+            raise StoreUnavailable("the thread was deleted") from None
         finally:
             self._deciding -= 1
-            self._submitting[id] -= 1
-            if not self._submitting[id]:
-                del self._submitting[id]
         if submission is None:
-            raise CommandError(
-                "too-many-pending", f"{self.settings.limits.max_pending_commands} commands wait already"
-            )
-        if not submission.created:
-            return self._repeat(submission.record, encoded, command, watcher)
-        self._check_open()
-        state = self.remember(id)
-        self._watchers.setdefault(id, []).append(watcher)
-        watcher(state)
-        return Given(id, command)
+            raise CommandError("too-many-pending", f"{limit} commands wait already")
+        return submission
 
-    def _repeat(self, record: CommandRecord, body: bytes, command: Command, watcher: Watcher) -> Given | None:
-        """Answers a command that was sent before; returns it where it waits and nobody here knows."""
-        if record.body != body:
-            raise Refused("command-id-reused", "this id was used for a command with another body", "id")
-        adopted = None
+    def _answer(self, submission: Submission, command: Command, watcher: Watcher) -> Given | None:
+        """Tells how a command stands; returns it where it waits and nobody here knew of it."""
+        record = submission.record
         state = self._known.get(record.id) or self._settled.get(record.id)
+        given = None
+        if state is None and record.status in ("queued", "running"):
+            # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
+            self._check_open()
+            state = self.remember(record.id)
+            given = Given(record.id, command, order=record.order, starts=record.starts)
+        duplicate = given is None or not submission.created
+        self._tell_standing(record, state, watcher, duplicate=duplicate)
+        return given
+
+    def _tell_standing(
+        self, record: CommandRecord, state: CommandState | None, watcher: Watcher, *, duplicate: bool
+    ) -> None:
+        """Tells what is known of a command, if need be by its record, and what becomes of it."""
         if state is None:
             state = CommandState(
                 thread=self.id, id=record.id, status=record.status, seq=record.seq, error=record.error
             )
-            if state.status in ("queued", "running") and record.id not in self._submitting:
-                # It became durable just when an earlier owner ended.
-                self._check_open()
-                state = self.remember(record.id)
-                adopted = Given(record.id, command, starts=record.starts)
         if state.status in ("queued", "running"):
+            self._check_open()
             watchers = self._watchers.setdefault(record.id, [])
             if watcher not in watchers:
                 watchers.append(watcher)
-        watcher(msgspec.structs.replace(state, duplicate=True))
-        return adopted
+        watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
+
+    async def watch_on(self, lost: Thread) -> None:
+        """Tells those who watched commands of this thread before it was lost how these stand now."""
+        for id, watchers in list(lost._watchers.items()):
+            record = await self._store.command(self.id, id)
+            if record is not None:
+                state = self._known.get(id) or self._settled.get(id)
+                for watcher in watchers:
+                    self._tell_standing(record, state, watcher, duplicate=True)
 
     def remember(self, id: str) -> CommandState:
         """Notes that a command is queued here."""
@@ -536,6 +613,7 @@ class Thread:
 
     async def wait(self, future: asyncio.Future[T]) -> T:
         """The future's outcome, or StoreUnavailable when the thread is closed before."""
+        self._check_open()
         self._awaited.add(future)
         try:
             return await future
@@ -563,28 +641,36 @@ class Thread:
             document.check_loans()
         except DetachedWrite as error:
             self.runner.fail(ErrorInfo("detached-write", str(error), error.path))
-        writes = document.writes
-        operations = document.cut()
-        self.runner.wrote(writes)
+        if self.agent.blocking:
+            with document.lock:
+                # An agent in a worker thread may write again before the next line.
+                operations = document.cut()
+                self.runner.wrote()
+        else:
+            operations = document.cut()
+            self.runner.wrote()
         facts, self._facts = self._facts, None
         self._cut_scheduled = False
         update = None
         data = None
         if operations:
-            self._encoded.clear()
+            if self._encoded:
+                self._encoded.clear()
             data = encode_log(operations)
             self._head += 1
-            update = UpdateMessage(encoder=self._encoder, epoch=self.epoch, seq=self._head, data=data)
-            if self._json_readers:
-                update.encode_json(operations)
+            encoder = self._encoder
+            update = UpdateMessage(
+                encoder=encoder,
+                epoch=self.epoch,
+                seq=self._head,
+                data=data,
+                json=encoder.json(self._head, operations) if self._json_readers else None,
+            )
             # Strings of the state that anyone else holds can't grow in place.
             del operations
         snapshots = None
         if self._snapshot_waiters:
-            waiters, self._snapshot_waiters = self._snapshot_waiters, {}
-            snapshots = [
-                (encoding, self._encode(encoding), deliver) for encoding, deliver in waiters.values()
-            ]
+            snapshots = self._encode_for_waiters()
         if facts is not None:
             entry = self._entry(data, facts)
         elif data is not None:
@@ -592,11 +678,21 @@ class Thread:
                 thread=self.id, epoch=self.epoch, seq=self._head, data=data, now=self.settings.clock()
             )
         else:
+            # What was recorded has cancelled itself out.
+            self._cut_committed = self._cut_number = self._cut_number + 1
             self._deliver(snapshots or [])
+            self._flushed()
             return
         self._cut_number += 1
-        self._inflight = _Inflight(self._cut_number, entry, update, facts, snapshots)
+        self._inflight = _Inflight(entry, update, facts, snapshots)
         self._store.append(entry, self._appended)
+
+    def _encode_for_waiters(self) -> _Snapshots:
+        with self._document.lock:
+            if self._document.dirty:
+                return []  # an agent in a worker thread has written meanwhile: with the next cut
+            waiters, self._snapshot_waiters = self._snapshot_waiters, {}
+            return [(encoding, self._encode(encoding), deliver) for encoding, deliver in waiters.values()]
 
     def _entry(self, data: bytes | None, facts: _Facts) -> Append:
         return Append(
@@ -622,16 +718,23 @@ class Thread:
             return
         self._inflight = None
         self._committed = inflight.entry.seq
-        self._cut_committed = inflight.number
-        self._publish(inflight)
+        self._cut_committed = self._cut_number
+        facts = inflight.facts
+        if facts is None:
+            self._publish(inflight)
+        else:
+            self._publish_with(facts, inflight)
+        if inflight.snapshots:
+            self._deliver(inflight.snapshots)
         if self._flushing:
             self._flushed()
-        if inflight.entry.run is not None:
-            self.runner.run_committed(inflight.entry.run)
+        if facts is not None and facts.run is not None:
+            self.runner.run_committed(facts.run)
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
-        if self._stored_bytes > _SNAPSHOT_BYTES or self._head - self._stored_seq > _SNAPSHOT_ROWS:
-            self._store_snapshot_if_due()
+        written = self._log_bytes - self._stored_bytes
+        if written > _SNAPSHOT_BYTES or self._head - self._stored_seq > _SNAPSHOT_ROWS:
+            self._store_snapshot_if_due(written)
 
     def _not_appended(self, inflight: _Inflight, error: Exception) -> None:
         now = self._loop.time()
@@ -649,28 +752,26 @@ class Thread:
             self._store.append(inflight.entry, self._appended)
 
     def _publish(self, inflight: _Inflight) -> None:
-        facts, seq = inflight.facts, inflight.entry.seq
-        if facts is not None:
-            for fact in facts.before:
-                self._tell(fact, seq)
         update = inflight.update
         if update is not None:
             data = update.data
-            self._history.add(seq, update.epoch, data)
-            size = len(data)
-            self._stored_bytes += size
-            self._log_bytes += size
+            self._history.add(update.seq, update.epoch, data)
+            self._log_bytes += len(data)
             for subscriber in self.subscribers:
                 subscriber.update(update)
-        if facts is not None:
-            for state in facts.frames:
-                self._tell(state, seq)
-            for info in facts.runs:
-                self._tell(info, seq)
-                if ended(info.status) and any(subscriber.hash for subscriber in self.subscribers):
-                    self.send_hash()
-        if inflight.snapshots:
-            self._deliver(inflight.snapshots)
+
+    def _publish_with(self, facts: _Facts, inflight: _Inflight) -> None:
+        """Tells of facts along with the update: some come before it, some after."""
+        seq = inflight.entry.seq
+        for fact in facts.before:
+            self._tell(fact, seq)
+        self._publish(inflight)
+        for state in facts.frames:
+            self._tell(state, seq)
+        for info in facts.runs:
+            self._tell(info, seq)
+            if ended(info.status) and any(subscriber.hash for subscriber in self.subscribers):
+                self.send_hash()
 
     def _deliver(self, snapshots: _Snapshots) -> None:
         for encoding, state, deliver in snapshots:
@@ -710,17 +811,20 @@ class Thread:
         """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
         if self.closed:
             return
-        code = "store-unavailable"
         message = "the store did not take an update; open the thread again"
         if isinstance(error, WriteConflict):
             message = "the thread has another owner now; open it again"
         self.close()
         self.runner.abandon()
-        for subscriber in list(self.subscribers):
+        self.dismiss("store-unavailable", message)
+        self._on_lost(self, error)
+
+    def dismiss(self, code: str, message: str) -> None:
+        """Ends all that follow it, with an error that tells why."""
+        subscribers, self.subscribers = self.subscribers, {}
+        for subscriber in subscribers:
             subscriber.sink.send(Message(Error(code=code, message=message, thread=self.id)))
             subscriber.sink.lost(subscriber)
-        self.subscribers.clear()
-        self._on_lost(self)
 
     def close(self) -> None:
         """Ends this object's part in the thread; nothing more is written or sent by it."""
@@ -742,8 +846,9 @@ class Thread:
         """Whether a stored snapshot would make the next loading shorter."""
         return self._head - self._stored_seq > 20
 
-    def _store_snapshot_if_due(self) -> None:
-        large = self._stored_bytes > max(_SNAPSHOT_BYTES, self.size)
+    def _store_snapshot_if_due(self, written: int) -> None:
+        """`written`: the bytes of the rows since the last."""
+        large = written > max(_SNAPSHOT_BYTES, self.size)
         if (large or self._head - self._stored_seq > _SNAPSHOT_ROWS) and not self._storing_snapshot:
             self._storing_snapshot = True
             self.spawn(self.store_snapshot())
@@ -754,7 +859,7 @@ class Thread:
         try:
             snapshot = await self.snapshot("msgpack")
             self._stored_seq = snapshot.seq
-            self._stored_bytes = 0
+            self._stored_bytes = self._log_bytes
             await self._store.save_snapshot(
                 self.id,
                 StoredSnapshot(snapshot.seq, snapshot.epoch, snapshot.state),

@@ -9,22 +9,23 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
 import msgspec
 
 from ..core.draft import RESERVED
 from ..core.errors import Refused, StoreError, StoreUnavailable
-from ..core.frames import Error
 from ..core.operations import Json
 from .agent import Agent
-from .message import Message
 from .settings import Settings
 from .store import Store
 from .thread import Thread
 
 logger = logging.getLogger("threadwire")
+
+_RELOAD_S: Final = 0.2
+"""How long a thread rests that was lost; doubled with each failure, up to a hundred times that."""
 
 
 class Threads:
@@ -48,7 +49,11 @@ class Threads:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._recover()
+        try:
+            await self._recover()
+        except BaseException:
+            await self._end()
+            raise
         self._sweeper = self._spawn(self._sweep())
         return self
 
@@ -57,6 +62,10 @@ class Threads:
     ) -> None:
         if not self.draining:
             await self.drain(0)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Stops all that goes on, and writes nothing more."""
         for thread in self._threads.values():
             thread.close()
             thread.runner.abandon()
@@ -91,7 +100,7 @@ class Threads:
         assert thread is not None
         if agent is not None and thread.agent_name != agent:
             raise Refused("agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent")
-        if state is not msgspec.UNSET and not thread.committed and not thread.document.dirty:
+        if state is not msgspec.UNSET and thread.untouched:
             _check_seed(thread.agent, state)
             thread.document.replace(state)
         return thread
@@ -107,12 +116,19 @@ class Threads:
             return thread
         loading = self._loading.get(id)
         if loading is None or (agent is not None and loading.get_name() == "find"):
-            loading = self._spawn(self._acquire(id, agent, after=loading))
-            loading.set_name("find" if agent is None else "load")
-            self._loading[id] = loading
-            loading.add_done_callback(lambda task: self._loaded(id, task))
+            name = "find" if agent is None else "load"
+            loading = self._begin(id, name, self._acquire(id, agent, after=loading))
         # One caller's end doesn't end the loading that others wait for.
         return await asyncio.shield(loading)
+
+    def _begin(
+        self, id: str, name: str, work: Coroutine[Any, Any, Thread | None]
+    ) -> asyncio.Task[Thread | None]:
+        """Starts what those wait for who ask for the thread meanwhile."""
+        task = self._loading[id] = self._spawn(work)
+        task.set_name(name)
+        task.add_done_callback(lambda task: self._loaded(id, task))
+        return task
 
     def _loaded(self, id: str, task: asyncio.Task[Thread | None]) -> None:
         if self._loading.get(id) is task:
@@ -170,11 +186,18 @@ class Threads:
             # Deleted by another call meanwhile, or lost: what the store holds tells which.
             return await self.delete(id)
         self._unload(thread)
-        for subscriber in list(thread.subscribers):
-            message = Message(Error(code="not-found", message="the thread was deleted", thread=id))
-            subscriber.sink.send(message)
-            subscriber.sink.lost(subscriber)
-        return await self.store.delete_thread(id)
+        # Whoever asks for the thread meanwhile waits, and finds none.
+        removal = self._begin(id, "find", self._remove(thread))
+        await asyncio.shield(removal)
+        return True
+
+    async def _remove(self, thread: Thread) -> None:
+        try:
+            await self.store.delete_thread(thread.id)
+        except StoreError:
+            thread.dismiss("store-unavailable", "the store did not delete the thread; open it again")
+            raise
+        thread.dismiss("not-found", "the thread was deleted")
 
     async def drain(self, timeout_s: float) -> None:
         """Starts no more runs, gives those that go on `timeout_s` to end, then ends them as failed."""
@@ -206,12 +229,33 @@ class Threads:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _lost(self, thread: Thread) -> None:
+    def _lost(self, thread: Thread, error: Exception) -> None:
+        self._drop(thread)
+        if isinstance(error, StoreUnavailable):
+            self._spawn(self._take_up_again(thread))
+
+    async def _take_up_again(self, lost: Thread) -> None:
+        """Loads a thread that its store failed: its commands are durable, and may wait for no client."""
+        wait_s = _RELOAD_S
+        while not self.draining:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 100 * _RELOAD_S)
+            try:
+                thread = await self._load(lost.id, None)
+                if thread is not None:
+                    await thread.watch_on(lost)
+            except StoreError:
+                continue
+            except Refused as error:
+                logger.warning("thread %s can't be taken up: %s", lost.id, error)
+            return
+
+    def _drop(self, thread: Thread) -> None:
         if self._threads.get(thread.id) is thread:
             del self._threads[thread.id]
 
     def _unload(self, thread: Thread) -> None:
-        self._lost(thread)
+        self._drop(thread)
         thread.close()
         thread.runner.abandon()
 
@@ -222,19 +266,28 @@ class Threads:
                 await self._load(id, None)
             except Refused as error:
                 logger.warning("thread %s can't be taken up: %s", id, error)
+            except StoreError:
+                raise
+            except Exception:
+                # What it holds can't be read. The others can.
+                logger.exception("thread %s can't be taken up", id)
 
     async def _sweep(self) -> None:
         """Unloads what nobody has used for a while."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(self.settings.idle_s / 4, 0.05))
             for thread in self.loaded():
-                if not thread.idle or loop.time() - thread.used_at < self.settings.idle_s:
-                    continue
-                if thread.worth_storing:
-                    await thread.store_snapshot()
-                if thread.idle and self._threads.get(thread.id) is thread:
+                try:
+                    if self._unused(thread) and thread.worth_storing:
+                        await thread.store_snapshot()
+                except Exception:
+                    logger.exception("thread %s: no snapshot stored", thread.id)
+                if self._unused(thread):
                     self._unload(thread)
+
+    def _unused(self, thread: Thread) -> bool:
+        idle_s = asyncio.get_running_loop().time() - thread.used_at
+        return thread.idle and idle_s >= self.settings.idle_s and self._threads.get(thread.id) is thread
 
 
 def _check_seed(agent: Agent, state: Json) -> None:
