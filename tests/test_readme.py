@@ -57,8 +57,14 @@ def write_files(folder: Path) -> None:
 @asynccontextmanager
 async def shell(command: str, folder: Path) -> AsyncIterator[int]:
     """The port of what a command line serves, until it is stopped with Ctrl-C."""
+    # Its own make, if this runs under one, must not hear of that one's arguments.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    }
     environment = {
-        **os.environ,
+        **inherited,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONWARNINGS": "error",
         "THREADWIRE_PORT": "0",
