@@ -31,6 +31,7 @@ check: $(TOOLS)
 	$(RUN) -m mypy
 
 bench: $(TOOLS)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(RUN) -m benchmarks $(ARGS)
 
 soak: $(TOOLS)
