@@ -74,9 +74,11 @@ class Talk:
 
     async def say(self, text: str) -> None:
         """Sends a message and waits until it has been answered."""
-        self.reader.runs.clear()
-        await self.send(text[:30] or "empty", say(text))
-        await self.reader.until_run("completed", "failed")
+        await self.thread.runner.ended()
+        id = text[:30] or "empty"
+        await self.send(id, say(text))
+        await self.commands.until(id, "applied", "rejected")
+        await self.reader.until(lambda: self.status() in ("completed", "failed"))
 
     async def until_working(self, position: int) -> None:
         await self.reader.until(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +71,12 @@ def test_help_of_serve_has_examples_and_all_options(capsys: pytest.CaptureFixtur
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     assert capsys.readouterr().out.startswith("usage: threadwire")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = f"{shlex.quote(sys.executable)} -W error -m threadwire schema | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
 
 
 def test_schema_prints_the_schemas(capsys: pytest.CaptureFixture[str]) -> None:

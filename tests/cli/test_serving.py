@@ -278,3 +278,18 @@ async def test_what_fails_beside_the_connections_is_raised_and_ends_the_server(w
         with pytest.raises((Lost, ExceptionGroup)):
             await serving
     assert server.started is (when != "starting")
+
+
+def test_the_server_may_have_as_many_connections_as_the_system_allows() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        command.allow_many_connections()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert hard == before[1]
+        assert soft == (min(command.FILES, hard) if hard != resource.RLIM_INFINITY else command.FILES)
+        command.allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import httpx
 import msgspec
 import pytest
@@ -216,3 +217,22 @@ async def test_client_that_leaves_during_its_body_is_not_answered(caplog: pytest
     await app(scope, receive, send)
     assert sent == []
     assert not caplog.records
+
+
+async def test_body_that_does_not_come_is_refused() -> None:
+    async def hurried(request: Request) -> Response:
+        return json_response(await read_body(request, Thing, Limits(unresponsive_s=0.05)))
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep_forever()
+
+    app = http_application([Route("/things", hurried, methods=["POST"])], settings=Settings())
+    with anyio.fail_after(10):
+        async with client_of(app) as http:
+            error = error_of(await http.post("/things", content=never(), headers=JSON), 400)
+    assert error == {
+        "code": "invalid-request",
+        "message": "the body did not come within 0.05 s",
+        "field": "body",
+    }

@@ -406,3 +406,20 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
             await waiting
         await client.send("kept")
         assert (await served.receive())["text"] == "kept"
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+@pytest.mark.parametrize("data", [b"\xff", b'{"a": "\xc3"}', b"\xed\xa0\x80"])
+async def test_text_that_is_not_utf_8_is_refused_and_no_error_of_the_server(
+    data: bytes, fragmented: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with live() as server, server.connected() as (client, served):
+        await client.send("é")
+        assert (await served.receive())["text"] == "é"
+        await client.send([data[:1], data[1:]] if fragmented else data, text=True)
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+        assert (await served.receive())["code"] == 1007
+    assert not caplog.records

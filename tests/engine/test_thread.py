@@ -12,7 +12,7 @@ import threadwire
 from tests.support.engine import Commands, Reader, engine, follow, say
 from threadwire.core.canonical import canonical
 from threadwire.core.errors import CommandError, Refused
-from threadwire.core.frames import Snapshot, Update
+from threadwire.core.frames import CommandState, Snapshot, Update
 from threadwire.core.operations import apply
 from threadwire.engine.settings import Settings
 from threadwire.stores.memory import MemoryStore
@@ -239,13 +239,21 @@ async def test_cancel_of_a_run_by_id_lets_the_queue_go_on() -> None:
 
 
 async def test_cancel_before_the_run_has_started_settles_the_command_as_cancelled() -> None:
+    class CancelWhenQueued(Commands):
+        def __call__(self, state: CommandState) -> None:
+            super().__call__(state)
+            if state.status == "queued":
+                cancels.append(asyncio.ensure_future(thread.runner.cancel(None)))
+
+    cancels: list[asyncio.Future[Any]] = []
     async with engine(scripted) as threads:
         thread = await threads.get("t")
-        commands = Commands()
+        commands = CancelWhenQueued()
         await thread.submit("a", say("hang on"), strategy=None, watcher=commands)
-        await thread.runner.cancel(None)
-        assert commands.last("a").status == "cancelled"
+        await asyncio.gather(*cancels)
+        assert commands.of("a") == ["queued", "cancelled"]
         assert not thread.runner.busy
+        assert thread.run_info is None
 
 
 async def test_an_agent_that_swallows_cancellation_loses_its_draft_and_the_thread_goes_on() -> None:

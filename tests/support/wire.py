@@ -19,9 +19,7 @@ class Wire:
     With `plain`, there is no `Writer`, and the server sends by ASGI.
     """
 
-    def __init__(
-        self, encoding: Encoding, on_frame: Callable[[Any], None], *, plain: bool = False
-    ) -> None:
+    def __init__(self, encoding: Encoding, on_frame: Callable[[Any], None], *, plain: bool = False) -> None:
         self.encoding: Encoding = encoding
         self.scope: dict[str, Any] = {
             "type": "websocket",

@@ -20,11 +20,12 @@ from ..engine.agent import Agent
 from ..version import __version__
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
-from .serving import Server, bind, leave_soon, run
+from .serving import Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
 from .targets import load_agents, parse_target
 
 _FORCED = 130
+_UNREAD = 141
 
 _DESCRIPTION = """\
 Threadwire hosts agents. It keeps each conversation's state as one document, streams every change of it
@@ -60,6 +61,17 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `threadwire schema | head`: the reader has enough. Python would write the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         if arguments.command == "serve":
@@ -118,6 +130,7 @@ def _serve(settings: ServeSettings) -> int:
     for target in settings.targets:
         parse_target(target)
     configure_logging(settings.log_level)
+    allow_many_connections()
     try:
         status = run(_serve_until_stopped(settings))
     except StartupError as error:

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import uvicorn
 
 from ..endpoints.app import Application
+from ..endpoints.uvicorn_http import HTTPProtocol
 from ..endpoints.uvicorn_protocol import WebSocketProtocol
 from .errors import StartupError
 
@@ -36,6 +37,23 @@ CLOSE_S: Final = 2
 """How long connections may take to close, once the runs have ended; then they are dropped."""
 LEAVE_S: Final = 1.0
 """How long tasks and threads may take that go on after the server's end."""
+
+
+FILES: Final = 65_536
+"""Connections and files that may be open at once, where the system allows as many."""
+
+
+def allow_many_connections() -> None:
+    """Raises the limit of open files: many systems set it to 1,024 for programs that don't ask for more."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -130,6 +148,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             application,
             interface="asgi3",
+            http=HTTPProtocol,
             ws=WebSocketProtocol,
             ws_max_size=application.threads.settings.limits.max_frame_bytes + MESSAGE_SLACK_BYTES,
             ws_per_message_deflate=False,
@@ -189,7 +208,10 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     async def _drain(self) -> None:
-        logger.info("stopping; runs may go on for %g s (Ctrl-C again: stop at once)", self._drain_s)
+        runs = sum(thread.runner.busy for thread in self._application.threads.loaded())
+        if runs:
+            how_many = "1 run has" if runs == 1 else f"{runs} runs have"
+            logger.info("stopping; %s %g s to end (Ctrl-C again: stop at once)", how_many, self._drain_s)
         draining = asyncio.ensure_future(self._application.drain(self._drain_s))
         forcing = asyncio.ensure_future(self._forced.wait())
         # The application keeps its time; the margin is for one that doesn't.

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
+import msgspec
 from anyio.abc import TaskGroup
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
@@ -168,7 +169,7 @@ class Pump:
             socket = await dial(self._url, **self._options)
         except (OSError, WebSocketException) as error:
             closed = ConnectionClosed(
-                1006, f"cannot connect to {self._url}: {error}", reconnect=_may_pass(error)
+                1006, f"cannot connect to {self._url}: {_reason(error)}", reconnect=_may_pass(error)
             )
             closed.__cause__ = error
             return False, closed
@@ -281,6 +282,20 @@ class Pump:
     @property
     def _limits(self) -> Limits:
         return Limits() if self.session.welcome is None else self.session.welcome.limits
+
+
+class _Refusal(msgspec.Struct):
+    """The body of a refused handshake. Spec: PROTOCOL.md §14.2."""
+
+    error: ErrorInfo
+
+
+def _reason(error: OSError | WebSocketException) -> str:
+    """What the error says, and the server where it gives a reason."""
+    if isinstance(error, InvalidStatus):
+        with contextlib.suppress(msgspec.MsgspecError):
+            return f"{error}: {msgspec.json.decode(error.response.body or b'', type=_Refusal).error.message}"
+    return str(error)
 
 
 def _may_pass(error: OSError | WebSocketException) -> bool:

@@ -76,7 +76,7 @@ class Document:
         self.lock: Final = RLock()
         """Held by views from where they look to where they write."""
         self.recording: Final = Recording()
-        self._loans: Final = Loans()
+        self.loans: Final = Loans()
         self._spots: dict[Sequence[Segment], Slot] = {}
         """Where text was appended, by path: found once, then known until something else is edited."""
         self._touched = False
@@ -224,7 +224,7 @@ class Document:
             self._admit(growth - replaced if exists else growth + measure_key(key))
             self._put(container, key, copy, path, absorbed, exists, replaced)
             if lend:
-                self._loans.lend(value, copy)
+                self.loans.lend(value, copy)
             self._wrote()
 
     def put_all(
@@ -256,7 +256,7 @@ class Document:
         for key, value, copy, exists, replaced in found:
             self._put(container, key, copy, path, absorbed, exists, replaced)
             if lend:
-                self._loans.lend(value, copy)
+                self.loans.lend(value, copy)
         self._wrote()
 
     def take(self, container: Any, key: Segment, path: Path, absorbed: bool) -> Json:
@@ -310,7 +310,7 @@ class Document:
         container[index : index + count] = copies
         if lend:
             for item, copy in zip(items, copies, strict=True):
-                self._loans.lend(item, copy)
+                self.loans.lend(item, copy)
         self._wrote()
 
     def reorder(
@@ -365,7 +365,7 @@ class Document:
         Each check compares what was copied in since the last, and one of those before; `last`
         compares all that are left and forgets them.
         """
-        self._loans.check(self._root, last=last)
+        self.loans.check(self._root, last=last)
 
     # inside
 
@@ -577,4 +577,4 @@ class LockedDocument(Document):
         The agent goes on meanwhile: it may be about to put in again what it has just changed.
         """
         with self.lock:
-            self._loans.check(self._root, last=last, patient=not last)
+            self.loans.check(self._root, last=last, patient=not last)

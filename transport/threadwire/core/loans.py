@@ -78,7 +78,7 @@ def _containers_in(container: Any) -> list[Any]:
 class Loans:
     """The containers to keep an eye on. At most the newest thousand that others hold are."""
 
-    __slots__ = ("_changed", "_kept", "_new", "_sweep_at", "_unchecked")
+    __slots__ = ("_changed", "_kept", "_new", "_sweep_at", "_unchecked", "due")
 
     def __init__(self) -> None:
         self._new: dict[int, _Loan] = {}
@@ -89,6 +89,8 @@ class Loans:
         self._sweep_at = _UNCHECKED
         self._changed: _Loan | None = None
         """One that was found changed between checks."""
+        self.due = False
+        """Whether a check has anything to look at: there is one for every token, mostly with nothing."""
 
     def lend(self, container: Any, copy: Any) -> None:
         """`copy`, which goes into the state, was made of `container`."""
@@ -97,6 +99,7 @@ class Loans:
         # Putting a container in again tells that its changes are known of.
         self._kept.pop(id(container), None)
         loan = self._new[id(container)] = _Loan(container, copy)
+        self.due = True
         self._unchecked += loan.size
         if self._unchecked > _UNCHECKED_BYTES or len(self._new) > self._sweep_at:
             self._sweep()
@@ -130,6 +133,7 @@ class Loans:
             for loan in kept.values():
                 if loan.changed():
                     self._complain(loan, root)
+        self.due = bool(self._kept or self._new)
 
     def _look(
         self, identity: int, loan: _Loan, root: Json, *, compare_held: bool, first: bool = False

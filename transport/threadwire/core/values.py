@@ -51,7 +51,7 @@ def plain_key(key: object) -> str:
         InvalidValue: whose `field` is at most the key itself.
     """
     if not isinstance(key, str):
-        raise InvalidValue("invalid-key", f"a key is a {type(key).__qualname__}, not a string")
+        raise InvalidValue("invalid-key", f"a key is of type {type(key).__qualname__}, not a string")
     if type(key) is not str:
         key = str.__str__(key)
     if key in FORBIDDEN_KEYS:

@@ -15,10 +15,9 @@ from ..engine.settings import Settings
 from ..engine.store import Store
 from ..engine.threads import Threads
 from ..stores import open_store
-from . import health, page, schema
+from . import health, page, schema, websocket
 from . import threads as thread_routes
 from .http import http_application
-from .websocket import WebSocketEndpoint
 
 
 class Application:
@@ -30,12 +29,13 @@ class Application:
 
     def __init__(self, threads: Threads, *, allow_origins: Sequence[str] = ()) -> None:
         self.threads = threads
-        self._websocket = WebSocketEndpoint(threads, allow_origins=allow_origins)
+        self._websocket = websocket.WebSocketEndpoint(threads, allow_origins=allow_origins)
         self._http = http_application(
             [
                 *page.routes(threads),
                 *health.routes(threads),
                 *schema.routes(threads),
+                *websocket.routes(),
                 *thread_routes.routes(threads),
             ],
             settings=threads.settings,
@@ -44,10 +44,13 @@ class Application:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == "/ws":
+        if scope["type"] != "websocket":
+            await self._http(scope, receive, send)
+        # Where the application is mounted at a path, that is in front.
+        elif scope["path"].removeprefix(scope.get("root_path", "")) == websocket.PATH:
             await self._websocket(scope, receive, send)
         else:
-            await self._http(scope, receive, send)
+            await websocket.refuse_path(scope, receive, send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

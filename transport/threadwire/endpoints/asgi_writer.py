@@ -7,12 +7,15 @@ has to wait is given to a task, and until it is through the connection isn't wri
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from starlette.types import Send
+
+logger = logging.getLogger("threadwire")
 
 
 class AsgiWriter:
@@ -63,6 +66,8 @@ class AsgiWriter:
         """Sends nothing more; the server closes when the application returns."""
         self._gone = True
         self._waiting.clear()
+        # A reader that waits until answers have gone out would not be told otherwise.
+        self.last_received = -math.inf
 
     def _send_now(self) -> None:
         try:
@@ -76,8 +81,8 @@ class AsgiWriter:
                 self._begun = _Begun(steps, waits_for)
                 self._start(self._finish)
                 return
-        except OSError:
-            self.abort()  # ASGI's way to say that the client is gone; receive() will tell
+        except Exception as error:
+            self._failed(error)
 
     async def _finish(self) -> None:
         """Waits for the send that had to, and sends what has come meanwhile."""
@@ -87,12 +92,18 @@ class AsgiWriter:
                 await begun
             while self._waiting:
                 await self._event(self._waiting.popleft())
-        except OSError:
-            self.abort()
+        except Exception as error:
+            self._failed(error)
         finally:
             self._sending = False
         if not self._gone and self.on_writable is not None:
             self.on_writable()
+
+    def _failed(self, error: Exception) -> None:
+        # Not raised: whoever writes an update has others to write it to.
+        if not isinstance(error, OSError):  # ASGI's way to say that the client is gone
+            logger.error("the ASGI server did not send", exc_info=error)
+        self.abort()
 
     def _event(self, message: bytes) -> Awaitable[None]:
         if self._text:

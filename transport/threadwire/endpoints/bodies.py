@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import anyio
 import msgspec
 from starlette.requests import Request
 
@@ -26,7 +27,12 @@ async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
         Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request` or a code of
             values; `field` is `body` or a path under it.
     """
-    data = await read_bytes(request, limits.max_frame_bytes)
+    try:
+        with anyio.fail_after(limits.unresponsive_s):
+            data = await read_bytes(request, limits.max_frame_bytes)
+    except TimeoutError:
+        message = f"the body did not come within {limits.unresponsive_s:g} s"
+        raise Refused("invalid-request", message, "body") from None
     body: Json = {}
     if data:
         _check_type(request)

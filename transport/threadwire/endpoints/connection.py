@@ -168,6 +168,8 @@ class Connection:
     def close(self) -> None:
         """The connection is gone: nothing is sent any more."""
         self._writer.on_writable = None
+        if not self._frames:
+            self._writer.abort()
         for subscriber in list(self.subscribers.values()):
             subscriber.thread.unsubscribe(subscriber)
         self.subscribers.clear()
@@ -182,7 +184,7 @@ class Connection:
         if self._text:
             framed = message.wire_json
             if framed is None:
-                framed = message.wire_json = frame_message(message.payload("json"), text=True)
+                framed = message.wire_json = frame_message(message.json or message.payload("json"), text=True)
         else:
             framed = message.wire_msgpack
             if framed is None:

@@ -181,6 +181,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.fragments.clear()
             self.send_receive_event_to_app()
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
+            # As uvicorn does, but without a traceback in the log for what any client may send.
+            self.frames = []
+            self.conn.send_close(1007, "a text message that is not UTF-8")
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
     def start_keepalive(self) -> None:
         # Called once, after the handshake.
         self.writer.open = True
@@ -194,6 +203,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.close":
             self.writer.open = False
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # uvicorn would log an error: it takes a handshake that was refused for one forgotten.
+            self.handshake_complete = True
 
     async def run_asgi(self) -> None:
         extensions = cast(dict[str, Any], self.scope["extensions"])
@@ -203,3 +215,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # reads nothing could put off for ever.
         if not self.disconnected:
             self.abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _is_utf8(data: bytes | bytearray) -> bool:
+    if data.isascii():  # a tenth of the cost of decoding
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

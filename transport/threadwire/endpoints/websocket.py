@@ -21,6 +21,9 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from ..core.codec import Encoding, encode_value
@@ -46,16 +49,35 @@ from ..engine.threads import Threads
 from ..version import __version__
 from .connection import Connection
 from .origin import origin_allowed
+from .responses import json_response
 from .writer import EXTENSION
 
 logger = logging.getLogger("threadwire")
 
 ThreadFrame: TypeAlias = Open | Close | SendCommand | Cancel
 
+PATH: Final = "/ws"
+
 _MAX_WAITING: Final = 10_000
 """Frames that a connection may have waiting to be carried out; then nothing more is read from it."""
 _LARGE_MESSAGE: Final = 64 * 1024
 """Larger ones are read in a worker thread, so that others don't wait."""
+
+
+def routes() -> list[BaseRoute]:
+    """For who comes to the WebSocket with a plain request. Spec: PROTOCOL.md §5.1."""
+
+    async def upgrade(request: Request) -> Response:
+        error = ErrorInfo("invalid-request", "this is the WebSocket: connect to it with ws:// or wss://")
+        return json_response({"error": error}, 426, {"Upgrade": "websocket"})
+
+    return [Route(PATH, upgrade)]
+
+
+async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a handshake at a path where no WebSocket is."""
+    await receive()  # websocket.connect
+    await _refuse(scope, send, 404, "not-found", f"there is no WebSocket at this path; it is at {PATH}")
 
 
 class WebSocketEndpoint:
@@ -197,6 +219,7 @@ class _Peer:
         self._group.cancel_scope.cancel()
 
     async def _close(self, code: int, reason: str) -> None:
+        self.close()  # nothing may be sent after it
         with anyio.move_on_after(1):
             try:
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
 import anyio
@@ -115,8 +116,9 @@ class FunctionAgent(Agent):
             if inspect.isawaitable(outcome):
                 await outcome
         elif self._generates:
-            async for state in cast(AsyncIterator[object], self._function(run)):
-                run.replace(state)
+            async with aclosing(cast(AsyncGenerator[object, None], self._function(run))) as states:
+                async for state in states:
+                    run.replace(state)
         else:
             await cast(Awaitable[None], self._function(run))
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_frame
 from ..core.frames import RunInfo, ServerFrame, Snapshot
 from ..core.operations import Operation
-from .store import LogRow
 
 
 class Message(msgspec.Struct, eq=False, gc=False):
@@ -59,17 +56,6 @@ class UpdateMessage(Message, eq=False, gc=False, kw_only=True):
         if encoding == "json":
             return self.encoder.json(self.seq, self.operations())
         return self.encoder.msgpack(self.seq, self.data)
-
-
-def update_messages(thread: str, rows: Iterable[LogRow]) -> list[UpdateMessage]:
-    """What a thread's rows, as the store has them, go out as."""
-    messages = []
-    encoder: UpdateEncoder | None = None
-    for row in rows:
-        if encoder is None or encoder.epoch != row.epoch:
-            encoder = UpdateEncoder(thread, row.epoch)
-        messages.append(UpdateMessage(encoder=encoder, epoch=row.epoch, seq=row.seq, data=row.data))
-    return messages
 
 
 class SnapshotMessage(Message, eq=False, gc=False, kw_only=True):

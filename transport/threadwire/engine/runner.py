@@ -206,14 +206,14 @@ class Runner:
             run.commands = Batch(left, self.take)
             try:
                 await agent.run(run)
-            except SystemExit as error:
+            except (SystemExit, KeyboardInterrupt) as error:
                 # It would end the server.
-                raise RuntimeError(f"the agent called exit({error.code!r})") from error
+                raise RuntimeError(f"the agent raised {error!r}") from error
 
     async def _handle(self, handler: Handler[Any], run: Run, given: Given) -> None:
         try:
             await handler(run, given.command)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             self._reject(given, self._error_info(error))
         else:
             self._apply(given)
@@ -481,9 +481,7 @@ class Runner:
                 back.append(given)
         for given in back:
             given.settled = True  # here: a task that goes on in spite of all has no part in it any more
-            self._thread.command_changed(
-                CommandChange(id=given.id, status="queued", starts=given.starts)
-            )
+            self._thread.command_changed(CommandChange(id=given.id, status="queued", starts=given.starts))
             self._queue[given.id] = given.again()
 
     def run_committed(self, record: RunRecord) -> None:

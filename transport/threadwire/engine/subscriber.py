@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..core.codec import Encoding
+from ..core.codec import Encoding, decode_log
 from ..core.frames import Position, Run, RunInfo, Update
 from ..core.merge import Merger
 from .message import Message, SnapshotMessage, UpdateMessage
+from .store import LogRow
 
 if TYPE_CHECKING:
     from .thread import Thread
@@ -103,25 +104,30 @@ class Subscriber:
         if self._backlog is None:
             self._backlog = Merger()
             self.sink.lag(self)
-        self._defer(self._backlog, update)
-        if self._backlog.cost > max(_MIN_BACKLOG_BYTES, self.thread.size):
-            self.need_snapshot()
-
-    def resume(self, position: Position, updates: list[UpdateMessage]) -> None:
-        """Begins at `position` with the updates that were missed, as one."""
-        self.epoch, self.seq = position.epoch, position.seq
-        if len(updates) == 1:
-            self.update(updates[0])
-        elif updates:
-            self._backlog = Merger()
-            for update in updates:
-                self._defer(self._backlog, update)
-            self.drain_or_lag()
-
-    def _defer(self, backlog: Merger, update: UpdateMessage) -> None:
-        backlog.add(update.operations())
+        self._backlog.add(update.operations())
         self._backlog_seq = update.seq
         self.epoch = update.epoch
+        if self._is_too_much():
+            self.need_snapshot()
+
+    def begin(self, position: Position) -> None:
+        """Takes the client's own position for the one put on the connection."""
+        self.epoch, self.seq = position.epoch, position.seq
+
+    def missed(self, rows: list[LogRow]) -> bool:
+        """Takes updates that it has missed, to be sent as one; whether they cost less than a snapshot."""
+        if rows and self._backlog is None:
+            self._backlog = Merger()
+        for row in rows:
+            assert self._backlog is not None
+            self._backlog.add(decode_log(row.data))
+            self._backlog_seq = row.seq
+            self.epoch = row.epoch
+        return not self._is_too_much()
+
+    def _is_too_much(self) -> bool:
+        backlog = self._backlog
+        return backlog is not None and backlog.cost > max(_MIN_BACKLOG_BYTES, self.thread.size)
 
     def need_snapshot(self) -> None:
         """Drops what waits: a snapshot replaces it."""

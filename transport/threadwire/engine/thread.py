@@ -33,12 +33,12 @@ from ..core.errors import (
     StoreUnavailable,
     WriteConflict,
 )
-from ..core.frames import CommandState, Error, RunInfo, Strategy, Update
+from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
 from ..core.operations import Json, apply_in_place
 from ..core.session import read_position
 from .agent import Agent
 from .history import History
-from .message import Message, SnapshotMessage, UpdateMessage, update_messages
+from .message import Message, SnapshotMessage, UpdateMessage
 from .run import Given, ended
 from .runner import Runner
 from .settings import Settings
@@ -46,7 +46,6 @@ from .store import (
     Append,
     CommandChange,
     CommandRecord,
-    LogRow,
     Owned,
     RunRecord,
     Store,
@@ -293,11 +292,11 @@ class Thread:
         """
         subscriber = Subscriber(self, sink, hash=hash, tools=tools)
         position = read_position(since)
-        missed: list[LogRow] | None = None
+        resumed = False
         if position is not None:
             self.pins += 1
             try:
-                missed = await self._missed(position.epoch, position.seq)
+                resumed = await self._catch_up(subscriber, position)
             finally:
                 self.pins -= 1
         # From here to the end nothing awaits: no update can come between.
@@ -305,15 +304,12 @@ class Thread:
         self.subscribers[subscriber] = None
         if sink.encoding == "json":
             self._json_readers += 1
-        if position is not None and missed is not None:
-            subscriber.resume(position, update_messages(self.id, missed))
-            subscriber.run(self._shown_run)
-            if hash:
-                self.send_hash()
-        else:
+        if not resumed:
             subscriber.need_snapshot()
-            subscriber.run(self._shown_run)
-            subscriber.drain_or_lag()
+        subscriber.run(self._shown_run)
+        subscriber.drain_or_lag()
+        if resumed and hash:
+            self.send_hash()
         if tools:
             self.waiting.joined(subscriber)
         return subscriber
@@ -327,31 +323,31 @@ class Thread:
             self.waiting.left(subscriber)
             self.touch()
 
-    async def _missed(self, epoch: int, seq: int) -> list[LogRow] | None:
-        """The committed updates after (epoch, seq), None where the log doesn't lead on from there.
+    async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
+        """Gives it the committed updates after `position`; False where only a snapshot will do.
 
         Returns in the very step in which its answer is complete, so that the caller may go on from it.
         """
-        if seq > self._committed:
-            return None
-        rows: list[LogRow] = []
-        if seq < self._history.floor or self._history.epoch_at(seq) is None:
-            if await self._store.row_epoch(self.id, seq) != epoch:
-                return None
-            # Memory holds the newest; the store is read until it meets them.
-            reached = seq
-            while reached < self._history.floor:
-                page = await self._store.log(self.id, after=reached, limit=_LOG_PAGE)
-                if page is None or not page.rows or page.rows[0].seq != reached + 1:
-                    return None
-                rows += page.rows
-                reached = rows[-1].seq
-            rows = [row for row in rows if row.seq <= self._committed]
-            reached = min(reached, self._committed)
-            return rows + self._history.after(reached)
-        if self._history.epoch_at(seq) != epoch:
-            return None
-        return self._history.after(seq)
+        reached = position.seq
+        if reached > self._committed:
+            return False
+        epoch = self._history.epoch_at(reached)
+        if epoch is None:
+            epoch = await self._store.row_epoch(self.id, reached)
+        if epoch != position.epoch:
+            return False
+        subscriber.begin(position)
+        # Memory holds the newest; the store is read until it meets them.
+        while reached < self._history.floor:
+            page = await self._store.log(self.id, after=reached, limit=_LOG_PAGE)
+            if page is None or not page.rows or page.rows[0].seq != reached + 1:
+                return False
+            # What is durable already, but not published, it gets as it is published.
+            rows = [row for row in page.rows if row.seq <= self._committed]
+            if not subscriber.missed(rows):
+                return False
+            reached = rows[-1].seq
+        return subscriber.missed(self._history.after(reached))
 
     def request_snapshot(
         self, owner: object, encoding: Encoding, deliver: Callable[[SnapshotMessage], None]
@@ -472,6 +468,14 @@ class Thread:
         """
         self._check_open()
         self.touch()
+        # In a task of the thread's own: whoever sent it may be gone before the store has answered.
+        taking = self.spawn(self._submit(id, body, strategy or "enqueue", watcher, origin))
+        taking.add_done_callback(_note_failure)
+        await asyncio.shield(taking)
+
+    async def _submit(
+        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+    ) -> None:
         self.pins += 1
         try:
             async with self._reading:
@@ -479,16 +483,14 @@ class Thread:
                 large = len(encode_value(body, "msgpack")) > _LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = self.agent.registry.read(body)
-            with anyio.CancelScope(shield=True):
-                # Its sender may be gone before the store has answered: it is taken in all the same.
-                submission = await self._make_durable(id, encoded, strategy or "enqueue")
+            submission = await self._make_durable(id, encoded, strategy)
             if submission.record.body != encoded:
                 text = "this id was used for a command with another body"
                 raise Refused("command-id-reused", text, "id")
             given = self._answer(submission, command, watcher)
             if given is not None:
                 given.origin = origin
-                self.runner.accept(given, strategy or "enqueue")
+                self.runner.accept(given, strategy)
         finally:
             self.pins -= 1
 
@@ -630,17 +632,29 @@ class Thread:
         if not self._cut_scheduled and self._inflight is None and not self.closed:
             self._cut_scheduled = True
             # At the end of this tick: a synchronous stretch of agent code is never split.
-            self._loop.call_soon(self._cut)
+            self._loop.call_soon(self._cut_or_lose)
+
+    def _cut_or_lose(self) -> None:
+        try:
+            self._cut()
+        except Exception as error:
+            # What was cut may be written nowhere: only what the store holds is certain.
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        logger.error("thread %s: a fault of the server", self.id, exc_info=error)
+        self._lose(error)
 
     def _cut(self) -> None:
         if self._inflight is not None or self.closed:
             self._cut_scheduled = False
             return
         document = self._document
-        try:
-            document.check_loans()
-        except DetachedWrite as error:
-            self.runner.fail(ErrorInfo("detached-write", str(error), error.path))
+        if document.loans.due:
+            try:
+                document.check_loans()
+            except DetachedWrite as error:
+                self.runner.fail(ErrorInfo("detached-write", str(error), error.path))
         if self.agent.blocking:
             with document.lock:
                 # An agent in a worker thread may write again before the next line.
@@ -720,16 +734,20 @@ class Thread:
         self._committed = inflight.entry.seq
         self._cut_committed = self._cut_number
         facts = inflight.facts
-        if facts is None:
-            self._publish(inflight)
-        else:
-            self._publish_with(facts, inflight)
-        if inflight.snapshots:
-            self._deliver(inflight.snapshots)
-        if self._flushing:
-            self._flushed()
-        if facts is not None and facts.run is not None:
-            self.runner.run_committed(facts.run)
+        try:
+            if facts is None:
+                self._publish(inflight)
+            else:
+                self._publish_with(facts, inflight)
+            if inflight.snapshots:
+                self._deliver(inflight.snapshots)
+            if self._flushing:
+                self._flushed()
+            if facts is not None and facts.run is not None:
+                self.runner.run_committed(facts.run)
+        except Exception as fault:
+            self._fail(fault)
+            return
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
         written = self._log_bytes - self._stored_bytes
@@ -811,7 +829,7 @@ class Thread:
         """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
         if self.closed:
             return
-        message = "the store did not take an update; open the thread again"
+        message = "the thread could not be kept up; open it again"
         if isinstance(error, WriteConflict):
             message = "the thread has another owner now; open it again"
         self.close()
@@ -823,8 +841,11 @@ class Thread:
         """Ends all that follow it, with an error that tells why."""
         subscribers, self.subscribers = self.subscribers, {}
         for subscriber in subscribers:
-            subscriber.sink.send(Message(Error(code=code, message=message, thread=self.id)))
-            subscriber.sink.lost(subscriber)
+            try:
+                subscriber.sink.send(Message(Error(code=code, message=message, thread=self.id)))
+                subscriber.sink.lost(subscriber)
+            except Exception:  # it may be what the thread failed at
+                logger.exception("thread %s: a subscriber could not be told", self.id)
 
     def close(self) -> None:
         """Ends this object's part in the thread; nothing more is written or sent by it."""
@@ -885,6 +906,13 @@ class Thread:
         while len(self._marks) > 2 and self._marks[1][1] <= keep_after:
             del self._marks[0]
         return keep_after
+
+
+def _note_failure(task: asyncio.Task[None]) -> None:
+    """Whoever waits for the task has its exception; maybe nobody does any more."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Refused | StoreError):
+        logger.error("a command was not taken in", exc_info=error)
 
 
 def _hash_of(state: bytes) -> str:

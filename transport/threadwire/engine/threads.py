@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from ..core.draft import RESERVED
-from ..core.errors import Refused, StoreError, StoreUnavailable
+from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.operations import Json
 from .agent import Agent
 from .settings import Settings
@@ -24,7 +24,7 @@ from .thread import Thread
 
 logger = logging.getLogger("threadwire")
 
-_RELOAD_S: Final = 0.2
+_RELOAD_S: Final = 0.5
 """How long a thread rests that was lost; doubled with each failure, up to a hundred times that."""
 
 
@@ -149,7 +149,9 @@ class Threads:
         served = self.agents.get(owned.record.agent)
         if served is None:
             raise Refused(
-                "not-found", f"the thread's agent {owned.record.agent!r} is not served here", "agent"
+                "not-found",
+                f"the thread belongs to the agent {owned.record.agent!r}, which is not served here",
+                "agent",
             )
         thread = Thread(
             owned,
@@ -231,11 +233,11 @@ class Threads:
 
     def _lost(self, thread: Thread, error: Exception) -> None:
         self._drop(thread)
-        if isinstance(error, StoreUnavailable):
+        if not isinstance(error, WriteConflict):
             self._spawn(self._take_up_again(thread))
 
     async def _take_up_again(self, lost: Thread) -> None:
-        """Loads a thread that its store failed: its commands are durable, and may wait for no client."""
+        """Loads a thread that was given up: its commands are durable, and may wait for no client."""
         wait_s = _RELOAD_S
         while not self.draining:
             await asyncio.sleep(wait_s)

@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["interrupts", "tool_calls"]
 
 _KINDS: Final[tuple[Kind, ...]] = ("interrupts", "tool_calls")
+_MAX_ANSWERED: Final = 1000
 
 
 class ToolCall:
     """A call that a client is to execute, and the connection it was given to."""
 
-    __slots__ = ("args", "id", "name", "origin", "subscriber")
+    __slots__ = ("args", "durable", "id", "name", "origin", "subscriber")
 
     def __init__(self, id: str, name: str, args: Json, origin: Sink | None) -> None:
         self.id = id
         self.name = name
         self.args = args
         self.origin = origin
+        self.durable = False
         self.subscriber: Subscriber | None = None
 
 
@@ -50,7 +52,8 @@ class Waiting:
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, asyncio.Future[Any]] = {}
         self._calls: dict[str, ToolCall] = {}
-        self._answered: set[str] = set()
+        self._answered: dict[str, None] = {}
+        """The last calls that have their result: another may come after their run."""
 
     def __bool__(self) -> bool:
         """Whether anything is open."""
@@ -71,6 +74,7 @@ class Waiting:
         future = self._open_future(id)
         try:
             await self._thread.flush()
+            call.durable = True
             self._assign(call)
             result = await future
         finally:
@@ -111,10 +115,10 @@ class Waiting:
         return False
 
     def drop(self) -> None:
-        """The run has ended: what is open goes."""
-        for id in list(self._open):
+        """The run has ended: what is open goes, and what waits for it is cancelled."""
+        for id, future in list(self._open.items()):
             self._close("tool_calls" if id in self._calls else "interrupts", id)
-        self._answered.clear()
+            future.cancel()
 
     def forget_earlier(self) -> None:
         """Takes out what a run of an earlier owner left open."""
@@ -129,6 +133,8 @@ class Waiting:
         for call in self._calls.values():
             if call.subscriber is None:
                 self._assign(call)
+            elif call.subscriber.sink is subscriber.sink and call.name in subscriber.tools:
+                call.subscriber = subscriber  # it has opened the thread anew, and is at work on it
 
     def left(self, subscriber: Subscriber) -> None:
         """A connection has gone: after a while its calls are given to another."""
@@ -155,7 +161,10 @@ class Waiting:
         future = self._open[id]
         if not future.done():
             future.set_result(answer)
-        self._answered.add(id)
+        if kind == "tool_calls":
+            self._answered[id] = None
+            if len(self._answered) > _MAX_ANSWERED:
+                del self._answered[next(iter(self._answered))]
         self._close(kind, id)
 
     def _close(self, kind: Kind, id: str) -> None:
@@ -167,6 +176,8 @@ class Waiting:
             self._thread.runner.waits(False)
 
     def _assign(self, call: ToolCall) -> None:
+        if not call.durable:
+            return
         able = [each for each in self._thread.subscribers if call.name in each.tools]
         own = [each for each in able if each.sink is call.origin]
         call.subscriber = next(iter(own or able), None)
@@ -189,11 +200,13 @@ class Waiting:
         document = self._thread.document
         if type(document.root) is not dict:
             raise AgentError("a run can wait for clients only where the state is an object")
+        # One edit: what is refused leaves nothing behind.
         if RESERVED not in document.root:
-            document.set((RESERVED,), {})
-        if kind not in document.root[RESERVED]:
-            document.set((RESERVED, kind), {})
-        document.set((RESERVED, kind, id), value)
+            document.set((RESERVED,), {kind: {id: value}})
+        elif kind not in document.root[RESERVED]:
+            document.set((RESERVED, kind), {id: value})
+        else:
+            document.set((RESERVED, kind, id), value)
 
     def _remove(self, kind: Kind, id: str) -> None:
         document = self._thread.document
