@@ -107,7 +107,9 @@ async def test_agent_answers_client_and_takes_its_command(command: str, tmp_path
         done = await anyio.run_process(
             [sys.executable, "-W", "error", str(client)], check=False, stderr=subprocess.STDOUT
         )
-        states = [ast.literal_eval(line) for line in done.stdout.decode().splitlines()]
+        *lines, run = done.stdout.decode().splitlines()
+        assert "completed" in run
+        states = [ast.literal_eval(line) for line in lines]
         assert states[-1]["messages"] == [
             {"role": "user", "content": "hello"},
             {"role": "assistant", "content": "You said: hello"},

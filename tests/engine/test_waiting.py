@@ -10,7 +10,8 @@ import pytest
 
 import threadwire
 from tests.support.engine import Commands, Reader, engine, follow, say
-from threadwire.core.frames import Tool
+from tests.support.faulty_store import FaultyStore
+from threadwire.core.frames import Limits, Tool
 from threadwire.engine.settings import Settings
 from threadwire.stores.memory import MemoryStore
 
@@ -197,3 +198,64 @@ async def test_what_was_open_is_gone_after_a_restart_and_the_run_has_failed() ->
         reader = await follow(thread)
         await reader.until(lambda: any(run and run.status == "failed" for run in reader.runs))
         assert interrupts(reader) == {} or reader.runs[-1] != reader.runs[0]
+
+
+async def test_a_connection_that_opens_the_thread_again_is_not_given_its_call_twice() -> None:
+    async with engine(asking, settings=Settings(tool_grace_s=0.02)) as threads:
+        thread = await threads.get("t")
+        own = Reader()
+        subscriber = await thread.subscribe(own, tools=("where",))
+        await thread.submit("a", say("tool"), strategy=None, watcher=Commands(), origin=own)
+        await own.until(lambda: bool(tools_for(own)))
+        thread.unsubscribe(subscriber)
+        await thread.subscribe(own, tools=("where",))
+        await asyncio.sleep(0.05)
+        assert len(tools_for(own)) == 1
+        await thread.runner.cancel(None)
+
+
+async def test_a_call_is_given_out_once_it_is_durable_and_then_once() -> None:
+    store = FaultyStore()
+    async with engine(asking, store=store) as threads:
+        thread = await threads.get("t")
+        commands = Commands()
+        await thread.submit("a", say("tool"), strategy=None, watcher=commands)
+        store.held = True
+        await asyncio.sleep(0.02)
+        reader = await follow(thread, tools=("where",))
+        assert not tools_for(reader)
+        store.go_on()
+        await reader.until(lambda: bool(tools_for(reader)))
+        await thread.flush()
+        assert len(tools_for(reader)) == 1
+        await thread.runner.cancel(None)
+
+
+async def test_a_result_that_comes_after_the_run_of_an_answered_call_is_rejected() -> None:
+    async with engine(asking) as threads:
+        thread = await threads.get("t")
+        reader, commands = await follow(thread, tools=("where",)), Commands()
+        await thread.submit("a", say("tool"), strategy=None, watcher=commands)
+        await reader.until(lambda: bool(tools_for(reader)))
+        body = tool_result(tools_for(reader)[0].tool_call_id, 1)
+        await thread.submit("r1", body, strategy=None, watcher=commands)
+        await reader.until_run("completed")
+        await thread.submit("r2", body, strategy=None, watcher=commands)
+        refused = await commands.until("r2", "rejected")
+        assert refused.error is not None
+        assert refused.error.code == "already-answered"
+        assert reader.state == {"tool": [1, False]}
+
+
+async def test_a_question_that_is_refused_leaves_nothing_in_the_state() -> None:
+    @threadwire.agent
+    async def too_much(run: threadwire.Run) -> None:
+        await run.interrupt("x" * 5000)
+
+    limits = Limits(max_state_bytes=4096)
+    async with engine(too_much, settings=Settings(limits=limits)) as threads:
+        thread = await threads.get("t")
+        reader = await follow(thread)
+        await thread.submit("a", say("x"), strategy=None, watcher=Commands())
+        await reader.until_run("failed")
+        assert reader.state == {}

@@ -32,6 +32,8 @@ class Wire:
         self.on_writable: Callable[[], None] | None = None
         self.gone = False
         self.close_code: int | None = None
+        self.send_error: Exception | None = None
+        """What ASGI's `send` raises."""
         self._on_frame = on_frame
         self._accepted = False
         self._slow = False
@@ -97,6 +99,8 @@ class Wire:
                 self.close_code = message["code"]
                 self.hang_up()
             case "websocket.send":
+                if self.send_error is not None:
+                    raise self.send_error
                 await self._flowing.wait()
                 if self.gone:
                     raise OSError("the client is gone")
