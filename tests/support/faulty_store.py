@@ -144,7 +144,8 @@ class FaultyStore:
         self._next()
 
     def _do(self, job: _Job, answer: Callable[[Callable[[], None]], None]) -> None:
-        outcome, error = None, None
+        outcome: Any = None
+        error: Exception | None = None
         luck = self.dice.random()
         refused = StoreUnavailable("the disk did not take it")
         if self.out or luck < self.faults.refused:

@@ -442,9 +442,9 @@ class _World:
 
     async def _come_to_rest(self) -> None:
         """Every client is back, what isn't settled is sent again, what goes on for ever is cancelled."""
-        for thread in self._robbed:
+        for id in self._robbed:
             # An owner learns that it was robbed when it writes.
-            self._add(thread, {"type": "mark", "id": self._next_id()})
+            self._add(id, {"type": "mark", "id": self._next_id()})
         with anyio.fail_after(3600):
             resting = False
             while not resting:

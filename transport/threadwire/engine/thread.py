@@ -39,6 +39,7 @@ from ..core.session import read_position
 from .agent import Agent
 from .history import History
 from .message import Message, SnapshotMessage, UpdateMessage
+from .retention import Retention
 from .run import Given, ended
 from .runner import Runner
 from .settings import Settings
@@ -126,9 +127,9 @@ class Thread:
         "_known",
         "_log_bytes",
         "_loop",
-        "_marks",
         "_on_lost",
         "_reading",
+        "_retention",
         "_settled",
         "_shown_run",
         "_snapshot_waiters",
@@ -210,10 +211,9 @@ class Thread:
         self._stored_bytes = 0
         """The log's bytes up to there."""
         self._storing_snapshot = False
-        self._marks: list[tuple[float, int, int]] = [
-            (min(settings.clock(), owned.record.updated_at), owned.head, 0)
-        ]
-        """(time, seq, log bytes then) now and then, to know what the log may drop."""
+        self._retention = Retention(
+            settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
+        )
         self._log_bytes = 0
         self.runner = Runner(self, owned)
         self.waiting = Waiting(self, tool_grace_s=settings.tool_grace_s)
@@ -884,28 +884,12 @@ class Thread:
             await self._store.save_snapshot(
                 self.id,
                 StoredSnapshot(snapshot.seq, snapshot.epoch, snapshot.state),
-                keep_after=self._droppable(snapshot.seq),
+                keep_after=self._retention.droppable(snapshot.seq, self._log_bytes),
             )
         except StoreError as error:
             logger.warning("thread %s: no snapshot stored: %s", self.id, error)
         finally:
             self._storing_snapshot = False
-
-    def _droppable(self, seq: int) -> int:
-        """The largest seq whose row the log need not hold any longer."""
-        settings = self.settings
-        now = settings.clock()
-        self._marks.append((now, seq, self._log_bytes))
-        old = too_much = 0
-        for time, marked, log_bytes in self._marks:
-            if now - time >= settings.history_s:
-                old = marked
-            if self._log_bytes - log_bytes >= settings.history_bytes:
-                too_much = marked
-        keep_after = max(min(old, seq - settings.history_updates), too_much, 0)
-        while len(self._marks) > 2 and self._marks[1][1] <= keep_after:
-            del self._marks[0]
-        return keep_after
 
 
 def _note_failure(task: asyncio.Task[None]) -> None:
