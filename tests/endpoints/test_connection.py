@@ -227,7 +227,7 @@ async def test_statuses_of_a_command_come_to_each_connection_that_sent_it_until_
             told = [f.status for f in two.frames if isinstance(f, CommandState) and f.id == "d"]
             assert told == ["queued", "cancelled"]
             assert not any(isinstance(f, CommandState) for f in third.frames)
-            assert not thread._watchers
+            assert not thread.intake._watchers
 
 
 @in_virtual_time
@@ -252,3 +252,26 @@ async def test_a_connection_that_only_sends_commands_hears_of_them_when_their_th
             told = [frame.status for frame in line.frames if isinstance(frame, CommandState)]
             assert told[-1] == "applied"
             assert store.truth["t"].states[-1] == {"n": 1}
+
+
+@in_virtual_time
+async def test_large_commands_are_not_read_faster_than_the_store_takes_them() -> None:
+    store = FaultyStore()
+    async with engine(scripted, store=store) as threads:
+        line = Line()
+        async with connected(threads, line):
+            line.wire.say(OPEN)
+            await asyncio.sleep(0.01)
+            store.held = True
+            for number in range(600):
+                # Just small enough to be read at once.
+                text = "x" * 60_000
+                line.wire.say({"type": "command", "thread": "t", "id": str(number), "command": say(text)})
+            await asyncio.sleep(1)
+            assert line.wire._incoming.qsize() >= 300
+            store.go_on()
+            await asyncio.sleep(60)
+            assert line.wire._incoming.qsize() == 0
+            told = {frame.id for frame in line.frames if isinstance(frame, CommandState)}
+            assert len(told) == 600
+            await (await threads.get("t")).runner.cancel(None)

@@ -740,18 +740,38 @@ async def ledger_function(run: Run) -> None:
 
 
 @in_virtual_time
-async def test_an_immediate_handler_that_asks_is_ended_with_the_run_that_ends_the_wait() -> None:
+async def test_an_immediate_handler_can_not_make_the_run_wait() -> None:
     async with engine(marking(threadwire.agent(ledger_function)), store=FaultyStore()) as threads:
         thread = await threads.get("t")
         reader, commands = await follow(thread), Commands()
         await thread.submit("m", {"type": "mark", "how": "ask"}, strategy=None, watcher=commands)
         await settle()
-        assert reader.state["threadwire"]["interrupts"]
-        await thread.submit("a", say("a"), strategy=None, watcher=commands)
-        await settle()
-        assert reader.state == {"done": "a"}
-        assert commands.of("m")[-1] == "rejected"
+        state = commands.last("m")
+        assert (state.status, state.error and state.error.code) == ("rejected", "agent-error")
+        assert reader.state == {}
         assert not thread.runner.busy
+
+
+@in_virtual_time
+async def test_what_an_agent_leaves_waiting_ends_with_its_run() -> None:
+    asked: list[asyncio.Task[Any]] = []
+
+    @threadwire.agent
+    async def forgetful(run: Run) -> None:
+        for command in run.commands:
+            run.state["done"] = text_of(command)
+            asked.append(asyncio.ensure_future(run.interrupt("sure?")))
+            await asyncio.sleep(0.1)
+
+    async with engine(forgetful, store=FaultyStore()) as threads:
+        thread = await threads.get("t")
+        reader = await follow(thread)
+        await thread.submit("a", say("a"), strategy=None, watcher=Commands())
+        await asyncio.sleep(1)
+        assert reader.state == {"done": "a"}
+        assert reader.runs[-1] is not None
+        assert reader.runs[-1].status == "completed"
+        assert asked[0].cancelled()
 
 
 @in_virtual_time
@@ -1038,6 +1058,99 @@ def test_an_edit_under_way_in_a_worker_thread_is_finished_when_its_draft_is_revo
         worker.join(5)
     assert document.root == state
     assert outcomes == ["ended"]
+
+
+# cancelling
+
+
+@threadwire.agent
+async def busy(run: Run) -> None:
+    for command in run.commands:
+        run.state["text"] = "partial"
+        match text_of(command):
+            case "wait":
+                await asyncio.Event().wait()
+            case "ask":
+                await run.interrupt("sure?")
+            case "tool":
+                await run.call_client_tool("where", {})
+            case "flush":
+                while True:
+                    run.append_text(("text",), "")
+                    await run.flush()
+                    await asyncio.sleep(0.001)
+            case "ignore":
+                while True:
+                    try:
+                        await asyncio.sleep(3)
+                        return
+                    except asyncio.CancelledError:
+                        run.append_text(("text",), ", cleaned up")
+            case "clean":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0.2)
+                    run.append_text(("text",), ", cleaned up")
+
+
+@pytest.mark.parametrize("what", ["wait", "ask", "tool", "flush", "ignore", "clean"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_cancel_is_right_within_a_second_whatever_the_agent_is_at(what: str, times: int) -> None:
+    @in_virtual_time
+    async def test() -> None:
+        store = FaultyStore(faults=Faults(delays_s=(0.0, 0.01)))
+        async with engine(busy, store=store) as threads:
+            thread = await threads.get("t")
+            reader, commands = await follow(thread), Commands()
+            await thread.submit("a", say(what), strategy=None, watcher=commands)
+            await asyncio.sleep(0.5)
+            await thread.submit("b", say("wait"), strategy=None, watcher=commands)
+            began = asyncio.get_running_loop().time()
+            answers = await asyncio.gather(*(thread.runner.cancel(None) for _ in range(times)))
+            assert asyncio.get_running_loop().time() - began < 0.7
+            assert {run and run.status for run in answers} == {"cancelled"}
+            await asyncio.sleep(0.1)
+            assert [run.status for run in reader.runs if run][-1] == "cancelled"
+            assert commands.of("a")[-1] == "applied"
+            assert commands.of("b") == ["queued", "cancelled"]
+            assert set(reader.state) == {"text"}
+            assert reader.state["text"].startswith("partial")
+            if what in ("ignore", "clean"):
+                assert reader.state["text"] == "partial, cleaned up"
+            shown = reader.position
+            await asyncio.sleep(10)
+            assert reader.position == shown
+            await thread.submit("c", say("go"), strategy=None, watcher=commands)
+            await asyncio.sleep(0.5)
+            assert commands.of("c")[-1] == "applied"
+
+    test()
+
+
+@in_virtual_time
+async def test_interrupts_in_a_row_each_end_the_run_before_and_none_is_lost() -> None:
+    @threadwire.agent
+    async def slow(run: Run) -> None:
+        for command in run.commands:
+            run.state["done"] = [*run.state.get("done", []), text_of(command)]
+            await asyncio.sleep(1)
+
+    for pause_s in (0, 0.001, 0.01, 0.3, 2):
+        store = FaultyStore(faults=Faults(delays_s=(0.0, 0.005)))
+        async with engine(slow, store=store) as threads:
+            thread = await threads.get("t")
+            commands = Commands()
+            for number in range(20):
+                await thread.submit(str(number), say(str(number)), strategy="interrupt", watcher=commands)
+                await asyncio.sleep(pause_s)
+            await asyncio.sleep(30)
+            done = store.truth["t"].states[-1]["done"]
+            settled = {str(number): commands.of(str(number))[-1] for number in range(20)}
+            assert done == [id for id, status in settled.items() if status == "applied"]
+            assert set(settled.values()) <= {"applied", "cancelled"}
+            assert settled["19"] == "applied"
+            assert not thread.runner.busy
 
 
 # connections

@@ -60,6 +60,8 @@ PATH: Final = "/ws"
 
 _MAX_WAITING: Final = 10_000
 """Frames that a connection may have waiting to be carried out; then nothing more is read from it."""
+_MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""The same, in bytes read since none waited."""
 _LARGE_MESSAGE: Final = 64 * 1024
 """Larger ones are read in a worker thread, so that others don't wait."""
 
@@ -166,6 +168,7 @@ class _Peer:
         """Threads between their open and their place among the connection's subscribers."""
         self._closed = False
         self._waiting = 0
+        self._waiting_bytes = 0
         self._room: anyio.Event | None = None
         self._watched: WeakSet[Thread] | None = None
         """The threads it has sent commands to. An empty one takes a KiB of each idle connection."""
@@ -205,7 +208,9 @@ class _Peer:
                 return
             for frame in frames:
                 self._take(frame)
-            if self._waiting > _MAX_WAITING or self.connection.clogged:
+            self._waiting_bytes = self._waiting_bytes + len(data) if self._waiting else 0
+            too_much = self._waiting > _MAX_WAITING or self._waiting_bytes > _MAX_WAITING_BYTES
+            if too_much or self.connection.clogged:
                 self._room = anyio.Event()
                 await self._room.wait()
 
@@ -231,7 +236,7 @@ class _Peer:
         self._closed = True
         self.connection.close()
         for thread in self._watched or ():
-            thread.forget(self._watch)
+            thread.intake.forget(self._watch)
         self._watched = None
 
     # frames
@@ -275,10 +280,14 @@ class _Peer:
 
     def _done(self, count: int) -> None:
         self._waiting -= count
+        if not self._waiting:
+            self._waiting_bytes = 0
         self._make_room()
 
     def _make_room(self) -> None:
-        if self._room is not None and self._waiting < _MAX_WAITING // 2 and not self.connection.clogged:
+        if self._room is None or self.connection.clogged:
+            return
+        if self._waiting < _MAX_WAITING // 2 and self._waiting_bytes <= _MAX_WAITING_BYTES:
             self._room.set()
             self._room = None
 

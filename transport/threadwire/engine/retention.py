@@ -15,7 +15,7 @@ class Retention:
     """One for each loaded thread.
 
     Args:
-        time: when the row `seq`, the last so far, was written, or earlier.
+        time: when the row `seq`, the last so far, was written, or later.
     """
 
     __slots__ = ("_marks", "_settings")

@@ -24,7 +24,7 @@ from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded
 from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json
 from .agent import Handler
-from .run import TRANSITIONS, Batch, Given, Run, ended
+from .run import TRANSITIONS, Batch, Given, Host, Run, ended
 from .store import CommandChange, Owned, RunRecord
 
 if TYPE_CHECKING:
@@ -50,6 +50,21 @@ class _Active:
         self.stop: tuple[RunStatus, ErrorInfo | None] | None = None
         """How the run is to end, once it has been told to stop."""
         self.ended = False
+
+
+class _Beside:
+    """The host of a handler beside the run: it can't wait for clients, since a wait belongs to the run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.flush = runner.flush
+        self.new_id = runner.new_id
+        self.take = runner.take
+
+    async def interrupt(self, value: object) -> Json:
+        raise AgentError("a handler beside the run can't wait for clients")
+
+    async def call_client_tool(self, name: str, args: object) -> AddToolResult:
+        raise AgentError("a handler beside the run can't wait for clients")
 
 
 class Runner:
@@ -110,7 +125,7 @@ class Runner:
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
                 )
                 continue
-            self._thread.remember(record.id)
+            self._thread.intake.remember(record.id)
             if record.status != "queued":
                 self._thread.command_changed(CommandChange(id=record.id, status="queued"))
             self._queue[record.id] = Given(record.id, command, order=record.order, starts=record.starts)
@@ -170,7 +185,7 @@ class Runner:
                 CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
             )
         draft = self._make_draft()
-        active = _Active(record, self._make_run(record.id, draft, given), draft, given)
+        active = _Active(record, self._make_run(record.id, draft, given, host=self), draft, given)
         self._active = active
         active.task = self._thread.spawn(self._execute(active, tuple(given)))
         active.task.add_done_callback(lambda task: self._finished(active, task))
@@ -178,13 +193,13 @@ class Runner:
     def _make_draft(self) -> Draft:
         return (LockedDraft if self._thread.agent.blocking else Draft)(self._thread.document)
 
-    def _make_run(self, id: str, draft: Draft, given: Sequence[Given]) -> Run:
+    def _make_run(self, id: str, draft: Draft, given: Sequence[Given], *, host: Host) -> Run:
         return Run(
             id=id,
             thread=self._thread.id,
             agent=self._thread.agent_name,
             draft=draft,
-            host=self,
+            host=host,
             given=given,
             context=MappingProxyType({}),
         )
@@ -302,7 +317,8 @@ class Runner:
     async def _beside_run(self, given: Given) -> None:
         draft = self._make_draft()
         active = self._active
-        run = self._make_run(active.record.id if active else self._settings.new_id(), draft, ())
+        id = active.record.id if active else self._settings.new_id()
+        run = self._make_run(id, draft, (), host=_Beside(self))
         handler = self._thread.agent.handler(given.command)
         assert handler is not None
         try:
@@ -358,6 +374,8 @@ class Runner:
         """Stops the run as failed."""
         if self._active is not None:
             self._stop(self._active, "failed", error)
+        else:
+            logger.warning("thread %s: beside no run: %s", self._thread.id, error.message)
 
     def hold(self) -> None:
         """Starts nothing more."""

@@ -21,12 +21,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 import anyio.to_thread
 import msgspec
 
-from ..core.canonical import canonical, state_hash
-from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_log, encode_value
-from ..core.commands import Command
+from ..core.canonical import state_hash
+from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_log
 from ..core.document import DetachedWrite, Document, LockedDocument
 from ..core.errors import (
-    CommandError,
     ErrorInfo,
     Refused,
     StoreError,
@@ -38,20 +36,19 @@ from ..core.operations import Json, apply_in_place
 from ..core.session import read_position
 from .agent import Agent
 from .history import History
+from .intake import Intake, Watcher
 from .message import Message, SnapshotMessage, UpdateMessage
 from .retention import Retention
-from .run import Given, ended
+from .run import ended
 from .runner import Runner
 from .settings import Settings
 from .store import (
     Append,
     CommandChange,
-    CommandRecord,
     Owned,
     RunRecord,
     Store,
     StoredSnapshot,
-    Submission,
 )
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
@@ -62,13 +59,9 @@ _SNAPSHOT_BYTES: Final = 256 * 1024
 _SNAPSHOT_ROWS: Final = 5000
 """A snapshot is stored when the rows since the last weigh this and more than the state, or are so many."""
 _LOG_PAGE: Final = 1000
-_MAX_SETTLED: Final = 1000
-_LARGE_BODY: Final = 64 * 1024
 
 T = TypeVar("T")
 _Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
-Watcher: TypeAlias = Callable[[CommandState], None]
-"""Told what becomes of a command."""
 
 
 class _Inflight(msgspec.Struct, eq=False):
@@ -112,7 +105,6 @@ class Thread:
         "_cut_committed",
         "_cut_number",
         "_cut_scheduled",
-        "_deciding",
         "_document",
         "_encoded",
         "_encoder",
@@ -124,13 +116,10 @@ class Thread:
         "_history",
         "_inflight",
         "_json_readers",
-        "_known",
         "_log_bytes",
         "_loop",
         "_on_lost",
-        "_reading",
         "_retention",
-        "_settled",
         "_shown_run",
         "_snapshot_waiters",
         "_snapshots",
@@ -138,12 +127,12 @@ class Thread:
         "_stored_bytes",
         "_stored_seq",
         "_storing_snapshot",
-        "_watchers",
         "agent",
         "agent_name",
         "closed",
         "epoch",
         "id",
+        "intake",
         "pins",
         "runner",
         "settings",
@@ -194,17 +183,8 @@ class Thread:
         """The state at `_head`, for those who ask for it soon after each other."""
         self._snapshots: dict[Encoding, SnapshotMessage] = {}
         """The same, as messages."""
-        self._watchers: dict[str, list[Watcher]] = {}
         self._json_readers = 0
         self._encoder = UpdateEncoder(self.id, self.epoch)
-        self._settled: dict[str, CommandState] = {}
-        """The last that were settled: what the store answers may be older than that."""
-        self._known: dict[str, CommandState] = {}
-        """The newest status of commands that are queued or running, ahead of the store's by an append."""
-        self._reading = asyncio.Lock()
-        """Lets commands through in the order they came, however long one takes to be read."""
-        self._deciding = 0
-        """Submits between their check of the strategy and their place in the queue."""
         self._hashing = self._hash_due = False
         self._shown_run = _info(owned.run)
         self._stored_seq = owned.snapshot.seq if owned.snapshot else 0
@@ -215,6 +195,7 @@ class Thread:
             settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
         )
         self._log_bytes = 0
+        self.intake = Intake(self, store)
         self.runner = Runner(self, owned)
         self.waiting = Waiting(self, tool_grace_s=settings.tool_grace_s)
 
@@ -300,7 +281,7 @@ class Thread:
             finally:
                 self.pins -= 1
         # From here to the end nothing awaits: no update can come between.
-        self._check_open()
+        self.check_open()
         self.subscribers[subscriber] = None
         if sink.encoding == "json":
             self._json_readers += 1
@@ -373,7 +354,7 @@ class Thread:
 
     async def snapshot(self, encoding: Encoding) -> SnapshotMessage:
         """The committed state. Raises StoreUnavailable where the thread is lost meanwhile."""
-        self._check_open()
+        self.check_open()
         future: asyncio.Future[SnapshotMessage] = self._loop.create_future()
 
         def deliver(snapshot: SnapshotMessage) -> None:
@@ -466,106 +447,12 @@ class Thread:
             Refused: `command-id-reused`.
             StoreError: it could not be made durable.
         """
-        self._check_open()
+        self.check_open()
         self.touch()
         # In a task of the thread's own: whoever sent it may be gone before the store has answered.
-        taking = self.spawn(self._submit(id, body, strategy or "enqueue", watcher, origin))
+        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin))
         taking.add_done_callback(_note_failure)
         await asyncio.shield(taking)
-
-    async def _submit(
-        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
-    ) -> None:
-        self.pins += 1
-        try:
-            async with self._reading:
-                # The canonical form of a large command takes longer than other threads should wait.
-                large = len(encode_value(body, "msgpack")) > _LARGE_BODY
-                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
-            command = self.agent.registry.read(body)
-            submission = await self._make_durable(id, encoded, strategy)
-            if submission.record.body != encoded:
-                text = "this id was used for a command with another body"
-                raise Refused("command-id-reused", text, "id")
-            given = self._answer(submission, command, watcher)
-            if given is not None:
-                given.origin = origin
-                self.runner.accept(given, strategy)
-        finally:
-            self.pins -= 1
-
-    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
-        if strategy == "reject":
-            if self.runner.active_or_queued or self._deciding:
-                known = await self._store.command(self.id, id)
-                if known is None:
-                    raise CommandError("thread-busy", "a run is active", "strategy")
-                return Submission(known, created=False)
-        elif strategy in ("rollback", "steer") and strategy not in self.runner.strategies:
-            raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
-        limit = self.settings.limits.max_pending_commands
-        self._deciding += 1
-        try:
-            submission = await self._store.submit(self.id, id, body, limit=limit, now=self.settings.clock())
-        except KeyError:
-            self._lose(WriteConflict("the thread was deleted"))
-            raise StoreUnavailable("the thread was deleted") from None
-        finally:
-            self._deciding -= 1
-        if submission is None:
-            raise CommandError("too-many-pending", f"{limit} commands wait already")
-        return submission
-
-    def _answer(self, submission: Submission, command: Command, watcher: Watcher) -> Given | None:
-        """Tells how a command stands; returns it where it waits and nobody here knew of it."""
-        record = submission.record
-        state = self._known.get(record.id) or self._settled.get(record.id)
-        given = None
-        if state is None and record.status in ("queued", "running"):
-            # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
-            self._check_open()
-            state = self.remember(record.id)
-            given = Given(record.id, command, order=record.order, starts=record.starts)
-        duplicate = given is None or not submission.created
-        self._tell_standing(record, state, watcher, duplicate=duplicate)
-        return given
-
-    def _tell_standing(
-        self, record: CommandRecord, state: CommandState | None, watcher: Watcher, *, duplicate: bool
-    ) -> None:
-        """Tells what is known of a command, if need be by its record, and what becomes of it."""
-        if state is None:
-            state = CommandState(
-                thread=self.id, id=record.id, status=record.status, seq=record.seq, error=record.error
-            )
-        if state.status in ("queued", "running"):
-            self._check_open()
-            watchers = self._watchers.setdefault(record.id, [])
-            if watcher not in watchers:
-                watchers.append(watcher)
-        watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
-
-    async def watch_on(self, lost: Thread) -> None:
-        """Tells those who watched commands of this thread before it was lost how these stand now."""
-        for id, watchers in list(lost._watchers.items()):
-            record = await self._store.command(self.id, id)
-            if record is not None:
-                state = self._known.get(id) or self._settled.get(id)
-                for watcher in watchers:
-                    self._tell_standing(record, state, watcher, duplicate=True)
-
-    def remember(self, id: str) -> CommandState:
-        """Notes that a command is queued here."""
-        state = self._known[id] = CommandState(thread=self.id, id=id, status="queued")
-        return state
-
-    def forget(self, watcher: Watcher) -> None:
-        """Tells `watcher` nothing more."""
-        for id, watchers in list(self._watchers.items()):
-            if watcher in watchers:
-                watchers.remove(watcher)
-                if not watchers:
-                    del self._watchers[id]
 
     # recording; `runner` calls these
 
@@ -580,8 +467,7 @@ class Thread:
         facts = self._facts = self._facts or _Facts()
         facts.commands[change.id] = change
         (facts.before if before else facts.frames).append(state)
-        if change.status in ("queued", "running"):
-            self._known[change.id] = state
+        self.intake.recorded(state)
         self._schedule_cut()
 
     def run_changed(self, record: RunRecord) -> None:
@@ -601,7 +487,7 @@ class Thread:
 
     async def flush(self) -> None:
         """Returns once all that is recorded is durable. Raises StoreUnavailable where it can't be."""
-        self._check_open()
+        self.check_open()
         if self._document.dirty or self._facts is not None:
             number = self._cut_number + 1
             self._schedule_cut()
@@ -615,7 +501,7 @@ class Thread:
 
     async def wait(self, future: asyncio.Future[T]) -> T:
         """The future's outcome, or StoreUnavailable when the thread is closed before."""
-        self._check_open()
+        self.check_open()
         self._awaited.add(future)
         try:
             return await future
@@ -643,7 +529,7 @@ class Thread:
 
     def _fail(self, error: Exception) -> None:
         logger.error("thread %s: a fault of the server", self.id, exc_info=error)
-        self._lose(error)
+        self.lose(error)
 
     def _cut(self) -> None:
         if self._inflight is not None or self.closed:
@@ -763,7 +649,7 @@ class Thread:
             self._loop.call_later(min(0.05 + waited / 4, 1), self._append_again, inflight)
         else:
             logger.error("thread %s: the store did not take an update: %s", self.id, error)
-            self._lose(error)
+            self.lose(error)
 
     def _append_again(self, inflight: _Inflight) -> None:
         if self._inflight is inflight and not self.closed:
@@ -801,18 +687,7 @@ class Thread:
             for subscriber in self.subscribers:
                 subscriber.run(fact)
             return
-        if fact.status == "applied":
-            fact = msgspec.structs.replace(fact, seq=seq)
-        settled = fact.status not in ("queued", "running")
-        if settled:
-            self._known.pop(fact.id, None)
-            self._settled[fact.id] = fact
-            if len(self._settled) > _MAX_SETTLED:
-                del self._settled[next(iter(self._settled))]
-        for watcher in self._watchers.get(fact.id, ()):
-            watcher(fact)
-        if settled:
-            self._watchers.pop(fact.id, None)
+        self.intake.tell(msgspec.structs.replace(fact, seq=seq) if fact.status == "applied" else fact)
 
     def _flushed(self) -> None:
         waiting = []
@@ -825,7 +700,7 @@ class Thread:
 
     # losing and unloading
 
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
         """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
         if self.closed:
             return
@@ -856,7 +731,8 @@ class Thread:
                 future.set_exception(error)
         self._flushing.clear()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises StoreUnavailable once the thread is closed."""
         if self.closed:
             raise StoreUnavailable("the thread was unloaded")
 

@@ -245,7 +245,7 @@ class Threads:
             try:
                 thread = await self._load(lost.id, None)
                 if thread is not None:
-                    await thread.watch_on(lost)
+                    await thread.intake.watch_on(lost.intake)
             except StoreError:
                 continue
             except Refused as error:

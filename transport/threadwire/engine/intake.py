@@ -1,0 +1,177 @@
+"""Commands on their way into a thread: made durable once, answered, given to the runner; and who watches.
+
+Whoever sends a command watches it, and is told each of its statuses when `thread` has committed it.
+The runner and its queue are below.
+
+Spec: PROTOCOL.md §7.2, §7.5, §7.9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import anyio.to_thread
+import msgspec
+
+from ..core.canonical import canonical
+from ..core.codec import encode_value
+from ..core.commands import Command
+from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
+from ..core.frames import CommandState, Strategy
+from ..core.operations import Json
+from .run import Given
+from .store import CommandRecord, Store, Submission
+from .subscriber import Sink
+
+if TYPE_CHECKING:
+    from .thread import Thread
+
+_LARGE_BODY: Final = 64 * 1024
+_MAX_SETTLED: Final = 1000
+
+Watcher: TypeAlias = Callable[[CommandState], None]
+"""Told what becomes of a command."""
+
+
+class Intake:
+    """One for each loaded thread."""
+
+    __slots__ = ("_deciding", "_known", "_reading", "_settled", "_store", "_thread", "_watchers")
+
+    def __init__(self, thread: Thread, store: Store) -> None:
+        self._thread = thread
+        self._store = store
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._known: dict[str, CommandState] = {}
+        """The newest status of commands that are queued or running, ahead of the store's by an append."""
+        self._settled: dict[str, CommandState] = {}
+        """The last that were settled: what the store answers may be older than that."""
+        self._reading = asyncio.Lock()
+        """Lets commands through in the order they came, however long one takes to be read."""
+        self._deciding = 0
+        """Commands between the check of their strategy and their place in the queue."""
+
+    async def take(
+        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+    ) -> None:
+        """Takes a command in, as `Thread.submit` describes."""
+        thread = self._thread
+        thread.pins += 1
+        try:
+            async with self._reading:
+                # The canonical form of a large command takes longer than other threads should wait.
+                large = len(encode_value(body, "msgpack")) > _LARGE_BODY
+                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+            command = thread.agent.registry.read(body)
+            submission = await self._make_durable(id, encoded, strategy)
+            if submission.record.body != encoded:
+                text = "this id was used for a command with another body"
+                raise Refused("command-id-reused", text, "id")
+            given = self._answer(submission, command, watcher)
+            if given is not None:
+                given.origin = origin
+                thread.runner.accept(given, strategy)
+        finally:
+            thread.pins -= 1
+
+    async def watch_on(self, lost: Intake) -> None:
+        """Tells those who watched commands of this thread before it was lost how these stand now."""
+        for id, watchers in list(lost._watchers.items()):
+            record = await self._store.command(self._thread.id, id)
+            if record is not None:
+                state = self._known.get(id) or self._settled.get(id)
+                for watcher in watchers:
+                    self._tell_standing(record, state, watcher, duplicate=True)
+
+    def forget(self, watcher: Watcher) -> None:
+        """Tells `watcher` nothing more."""
+        for id, watchers in list(self._watchers.items()):
+            if watcher in watchers:
+                watchers.remove(watcher)
+                if not watchers:
+                    del self._watchers[id]
+
+    # what the runner and the thread call
+
+    def remember(self, id: str) -> CommandState:
+        """Notes that a command is queued here."""
+        state = self._known[id] = CommandState(thread=self._thread.id, id=id, status="queued")
+        return state
+
+    def recorded(self, state: CommandState) -> None:
+        """A status is about to be committed."""
+        if not _final(state):
+            self._known[state.id] = state
+
+    def tell(self, state: CommandState) -> None:
+        """A status has been committed."""
+        watchers = self._watchers.get(state.id, ())
+        if _final(state):
+            self._watchers.pop(state.id, None)
+            self._known.pop(state.id, None)
+            self._settled[state.id] = state
+            if len(self._settled) > _MAX_SETTLED:
+                del self._settled[next(iter(self._settled))]
+        for watcher in watchers:
+            watcher(state)
+
+    # inside
+
+    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
+        thread, runner = self._thread, self._thread.runner
+        if strategy == "reject":
+            if runner.active_or_queued or self._deciding:
+                known = await self._store.command(thread.id, id)
+                if known is None:
+                    raise CommandError("thread-busy", "a run is active", "strategy")
+                return Submission(known, created=False)
+        elif strategy in ("rollback", "steer") and strategy not in runner.strategies:
+            raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
+        settings = thread.settings
+        limit = settings.limits.max_pending_commands
+        self._deciding += 1
+        try:
+            submission = await self._store.submit(thread.id, id, body, limit=limit, now=settings.clock())
+        except KeyError:
+            thread.lose(WriteConflict("the thread was deleted"))
+            raise StoreUnavailable("the thread was deleted") from None
+        finally:
+            self._deciding -= 1
+        if submission is None:
+            raise CommandError("too-many-pending", f"{limit} commands wait already")
+        return submission
+
+    def _answer(self, submission: Submission, command: Command, watcher: Watcher) -> Given | None:
+        """Tells how a command stands; returns it where it waits and nobody here knew of it."""
+        record = submission.record
+        state = self._known.get(record.id) or self._settled.get(record.id)
+        given = None
+        if state is None and record.status in ("queued", "running"):
+            # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
+            self._thread.check_open()
+            state = self.remember(record.id)
+            given = Given(record.id, command, order=record.order, starts=record.starts)
+        duplicate = given is None or not submission.created
+        self._tell_standing(record, state, watcher, duplicate=duplicate)
+        return given
+
+    def _tell_standing(
+        self, record: CommandRecord, state: CommandState | None, watcher: Watcher, *, duplicate: bool
+    ) -> None:
+        """Tells what is known of a command, if need be by its record, and what becomes of it."""
+        if state is None:
+            state = CommandState(
+                thread=self._thread.id, id=record.id, status=record.status, seq=record.seq, error=record.error
+            )
+        if not _final(state):
+            self._thread.check_open()
+            watchers = self._watchers.setdefault(record.id, [])
+            if watcher not in watchers:
+                watchers.append(watcher)
+        watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
+
+
+def _final(state: CommandState) -> bool:
+    return state.status not in ("queued", "running")
