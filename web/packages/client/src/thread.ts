@@ -230,7 +230,7 @@ export class Thread {
    *
    * @throws InvalidValue for a body that is no JSON value.
    */
-  send(command: { readonly type: string } & object, options: SendOptions = {}): Sending {
+  send<Command extends { readonly type: string }>(command: Command, options: SendOptions = {}): Sending {
     const { id = this.#connection.environment.randomId(), strategy } = options;
     if (!COMMAND_ID.test(id)) {
       throw new CommandError("invalid-frame", "a command id is 1 to 128 visible ASCII characters", "id");

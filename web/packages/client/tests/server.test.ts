@@ -12,6 +12,7 @@ import {
   type ConnectOptions,
   type Connection,
   HttpClient,
+  type Json,
   type SocketConstructor,
   apply,
   canonical,
@@ -157,7 +158,7 @@ test("history leads to the state, and thread records can be changed", async () =
   await thread.until((now) => now.run?.status === "completed");
   const http = new HttpClient(httpBase(`ws://127.0.0.1:${port}/ws`));
   const history = await http.history("history", { after: 0 });
-  const state = history.updates.reduce((before, update) => apply(before, update.ops), {} as never);
+  const state = history.updates.reduce<Json>((before, update) => apply(before, update.ops), {});
   expect(canonical(state)).toBe(canonical((await http.state("history")).state));
   expect((await http.change("history", { title: "Third" })).title).toBe("Third");
   expect((await http.threads({ limit: 1 })).threads).toHaveLength(1);

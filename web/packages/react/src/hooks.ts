@@ -1,12 +1,12 @@
 /** What components under the runtime can ask for, and do. */
 
 import type { CommandView, Connection, ConnectionStatus, Json, RunInfo, SendOptions, Sending, Thread, ThreadSnapshot } from "@threadwire/client";
-import { useCallback, useRef, useSyncExternalStore } from "react";
+import { useCallback, useMemo, useRef, useSyncExternalStore } from "react";
 import type { Command } from "./commands.js";
 import type { Approval, Decision, Interrupt } from "./convert/overlay.js";
 import { useExtras } from "./extras.js";
 import { useStatusOf } from "./use-connection.js";
-import { callsWithoutMessage } from "./view.js";
+import { approvalsWithoutMessage, callsWithoutMessage } from "./view.js";
 
 const nothing = (): (() => void) => () => {};
 
@@ -58,14 +58,21 @@ export function useInterrupts(): { readonly interrupts: readonly Interrupt[]; re
   return { interrupts, answer };
 }
 
-/** What an agent asks to be allowed to do, by LangChain's human-in-the-loop middleware. */
-export function useApprovals(): { readonly approvals: readonly Approval[]; readonly decide: (id: string, decision: Decision) => void } {
-  const approvals = useExtras((extras) => extras.view.overlay.approvals);
-  const decide = useExtras((extras) => extras.decide);
-  return { approvals, decide };
+export interface Approvals {
+  readonly approvals: readonly Approval[];
+  /** Those that are open and that no message shows at a tool call. */
+  readonly loose: readonly Approval[];
+  readonly decide: (id: string, decision: Decision) => void;
 }
 
-/** Calls that clients are to answer and that no message shows, as JSON for comparison's sake. */
+/** What an agent asks to be allowed to do, by LangChain's human-in-the-loop middleware. */
+export function useApprovals(): Approvals {
+  const view = useExtras((extras) => extras.view);
+  const decide = useExtras((extras) => extras.decide);
+  return useMemo(() => ({ approvals: view.overlay.approvals, loose: approvalsWithoutMessage(view), decide }), [view, decide]);
+}
+
+/** Calls that clients are to answer and that no message shows. */
 export function useLooseCalls(): readonly { readonly id: string; readonly name: string; readonly args: Json }[] {
   const view = useExtras((extras) => extras.view);
   const last = useRef<{ key: string; calls: ReturnType<typeof callsWithoutMessage> } | null>(null);

@@ -10,7 +10,7 @@ import type { MessageStatus, ThreadMessageLike } from "@assistant-ui/react";
 import { type CommandView, type Json, type ThreadSnapshot, isObject } from "@threadwire/client";
 import { type AddMessage } from "./commands.js";
 import { type Converter, type Part, objectOf, textOf } from "./convert/converter.js";
-import { type Decision, type Overlay, OverlayReader } from "./convert/overlay.js";
+import { type Approval, type Decision, type Overlay, OverlayReader } from "./convert/overlay.js";
 
 /** One message on the screen. */
 export interface Shown {
@@ -222,4 +222,15 @@ export function callsWithoutMessage(view: View): { readonly id: string; readonly
     const { name, args = {} } = objectOf(call) ?? {};
     return seen.has(id) || view.overlay.results.has(id) ? [] : [{ id, name: textOf(name) ?? "tool", args }];
   });
+}
+
+/** The approvals that are open and that no message shows. */
+export function approvalsWithoutMessage(view: View): readonly Approval[] {
+  if (view.overlay.approvals.length === 0) return view.overlay.approvals;
+  const seen = new Set<string>();
+  for (const { like } of view.shown) {
+    if (typeof like.content === "string") continue;
+    for (const part of like.content) if (part.type === "tool-call" && part.approval !== undefined) seen.add(part.approval.id);
+  }
+  return view.overlay.approvals.filter(({ id, interrupt }) => !seen.has(id) && !interrupt.answered && !view.overlay.decided.has(id));
 }

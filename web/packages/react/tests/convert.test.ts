@@ -4,8 +4,8 @@ import { langchainConverter, messagesConverter, stateConverter } from "../src/in
 import { EMPTY_OVERLAY, OverlayReader } from "../src/convert/overlay.js";
 
 const convert = (messages: Json[], overlay = EMPTY_OVERLAY) => langchainConverter().convert(messages, { id: "m", overlay });
-const reader = (state: Json, commands: object[] = [], decided?: Map<string, never>) =>
-  new OverlayReader().read(state, commands as never, decided);
+const reader = (state: object, commands: object[] = [], decided?: Map<string, never>) =>
+  new OverlayReader().read(state as Json, commands as never, decided);
 
 test("a text of a person, and one with an image, a file and data", () => {
   expect(convert([{ type: "human", content: "hi" }])).toEqual({ role: "user", id: "m", content: [{ type: "text", text: "hi" }] });
@@ -83,11 +83,11 @@ test("a call that waits for approval, for a client, or is at work shows it", () 
     ["i1#0", ["approve", "edit"]],
     ["i1#1", ["approve", "edit"]],
   ]);
-  const [first, second] = convert([message], overlay)!.content as { approval?: object }[];
+  const [first, second] = convert([message], overlay)!.content as unknown as { approval?: object }[];
   expect(first!.approval).toEqual({ id: "i1#0", prompt: "Send?" });
   expect(second!.approval).toBeUndefined();
   const answered = reader({ threadwire: { interrupts } }, [{ id: "k", status: null, command: { type: "resume", answers: { i1: {} } } }]);
-  expect((convert([message], answered)!.content as { approval?: object }[])[0]!.approval).toMatchObject({ approved: true });
+  expect((convert([message], answered)!.content as unknown as { approval?: object }[])[0]!.approval).toMatchObject({ approved: true });
   const clients = reader({ threadwire: { tool_calls: { c1: { name: "send", args: {} } }, tools: { c2: { status: "running", output: "ab" } } } });
   expect(convert([message], clients)!.content).toMatchObject([
     { interrupt: { type: "human" } },
