@@ -48,7 +48,7 @@ $(READY): pyproject.toml
 		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Setting up $(VENV): once, and again when pyproject.toml changes.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demos]'
 	@touch $@
 
 $(TOOLS): $(READY)

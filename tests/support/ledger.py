@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -62,12 +63,12 @@ class Now(threadwire.Command, tag="now"):
     refuse: bool = False
 
 
-def some_body(dice: random.Random, id: str) -> dict[str, Json]:
+def some_body(dice: random.Random, id: str, behaviours: Sequence[str] = BEHAVIOURS) -> dict[str, Json]:
     """A command with the effect `id`."""
     kind = dice.choice(("message", "message", "message", "message", "message", "message", "mark", "now"))
     if kind != "message":
         return {"type": kind, "id": id, "ticks": dice.randrange(3), "refuse": dice.random() < 0.2}
-    parts: list[Json] = [{"type": "text", "text": f"{id} {dice.choice(BEHAVIOURS)}"}]
+    parts: list[Json] = [{"type": "text", "text": f"{id} {dice.choice(behaviours)}"}]
     return {"type": "add-message", "message": {"role": "user", "parts": parts}}
 
 
@@ -78,8 +79,8 @@ class Ledger:
         self._dice = dice
         self._without_effect = without_effect
         self.agent: Agent = threadwire.agent(self._run)
-        self.agent.on(Mark)(self._mark)
-        self.agent.on(Now, immediate=True)(self._mark)
+        self.agent.on(Mark)(self.mark)
+        self.agent.on(Now, immediate=True)(self.mark)
 
     async def _run(self, run: threadwire.Run) -> None:
         for command in run.commands:
@@ -87,7 +88,7 @@ class Ledger:
         for command in run.inbox.take():
             await self._carry_out(run, command)
 
-    async def _mark(self, run: threadwire.Run, command: Mark | Now) -> None:
+    async def mark(self, run: threadwire.Run, command: Mark | Now) -> None:
         try:
             for _ in range(command.ticks):
                 await self._moment(0, 0, 0.001)

@@ -18,8 +18,9 @@ from unittest.mock import patch
 import anyio
 
 from tests.support import virtual_time
-from tests.support.faulty_store import Faults, FaultyStore, at_once
-from tests.support.ledger import Ledger, some_body
+from tests.support.faulty_store import Faults, FaultyStore, Truth, at_once
+from tests.support.hosted_ledger import HOSTED_BEHAVIOURS, HostedLedger
+from tests.support.ledger import BEHAVIOURS, Ledger, some_body
 from tests.support.wire import Wire
 from threadwire.core.codec import Encoding
 from threadwire.core.errors import StoreError
@@ -27,7 +28,9 @@ from threadwire.core.frames import CommandState, Error, Heartbeat, Run, RunInfo,
 from threadwire.core.operations import Json, apply
 from threadwire.endpoints.websocket import WebSocketEndpoint
 from threadwire.engine import subscriber
+from threadwire.engine.agent import Agent
 from threadwire.engine.settings import Settings
+from threadwire.engine.store import RunRecord
 from threadwire.engine.threads import Threads
 
 FINAL: Final = ("applied", "rejected", "cancelled")
@@ -35,6 +38,10 @@ ENDED: Final = ("completed", "failed", "cancelled")
 TRANSIENT: Final = ("store-unavailable", "thread-busy")
 """Rejections that leave no trace of a command, or say nothing of it."""
 THREADS: Final = ("t1", "t2")
+STRATEGIES: Final = (
+    *(None, None, "enqueue", "interrupt", "interrupt", "reject", "steer", "steer", "steer"),
+    *("rollback", "rollback"),
+)
 
 
 def simulate(seed: int) -> None:
@@ -108,6 +115,8 @@ class _Replica:
         """It has asked for it on this connection before."""
         self.live = False
         """An answer has come, and the thread was not closed since."""
+        self.reopened = False
+        """It was closed on this connection and opened again: an answer may have come to the open before."""
         self.told_of: list[str] = []
         """Runs, in the order in which they were told of."""
 
@@ -158,7 +167,9 @@ class _Client:
         return frame
 
     def close(self, thread: str) -> dict[str, Any]:
-        self.replicas[thread].opened = self.replicas[thread].live = False
+        replica = self.replicas[thread]
+        replica.opened = replica.live = False
+        replica.reopened = True
         return {"type": "close", "thread": thread}
 
     def _take(self, frame: Any) -> None:
@@ -220,7 +231,7 @@ class _Client:
             return
         known = self._world.ends.setdefault(run.id, run)
         assert known == run, f"it has ended already: {known}"
-        if replica.live:
+        if replica.live and not replica.reopened:
             shown, written = replica.state, self._world.store.truth[thread].states[-1]
             assert isinstance(shown, dict)
             count = shown.get("runs", {}).get(run.id)
@@ -278,10 +289,15 @@ class _World:
             history_s=dice.choice((0, 10, 10**6)),
         )
         self._without_effect: set[str] = set()
-        self._agent = Ledger(random.Random(seed + 2), self._without_effect).agent
         self.commands: dict[tuple[str, str], _Sent] = {}
         self.ends: dict[str, RunInfo] = {}
         self.failures: list[str] = []
+        self._hosted = seed % 2 == 1
+        self._agent: Agent = (
+            HostedLedger(random.Random(seed + 2), self._without_effect, self.failures)
+            if self._hosted
+            else Ledger(random.Random(seed + 2), self._without_effect).agent
+        )
         self._clients = [_Client(self, number) for number in range(dice.randrange(1, 5))]
         self._threads: Threads
         self._endpoint: WebSocketEndpoint
@@ -378,6 +394,8 @@ class _World:
                 peer.connection.heartbeat()
         client = dice.choice(self._clients)
         thread = dice.choice(THREADS if dice.random() < 0.3 else THREADS[:1])
+        if self._hosted and dice.random() < 0.5 and self._say_answers(client, thread):
+            return
         match dice.randrange(22):
             case 0 | 1 | 2 | 3 | 4:
                 client.say(*[self._command(thread).frame() for _ in range(dice.choice((1, 1, 1, 2, 5)))])
@@ -406,28 +424,40 @@ class _World:
                     wire.slow_down()
                     client.say(self._cancel(client, thread))
             case 18 | 19:
-                answer = self._answer(client, thread)
-                if answer is not None:
-                    client.say(*[answer.frame()] * dice.choice((1, 1, 2)))
+                self._say_answers(client, thread)
             case 20:
                 self.store.out = not self.store.out
             case 21 if dice.random() < 0.3 and thread in self.store.truth:
                 self._robbed.add(thread)
                 at_once(self.store.rob(thread))
 
+    def _say_answers(self, client: _Client, thread: str) -> bool:
+        """Whether there was anything to say."""
+        said = False
+        for _ in range(self.dice.choice((1, 1, 2))):
+            answer = self._answer(client, thread)
+            if answer is not None:
+                client.say(*[answer.frame()] * self.dice.choice((1, 1, 2)))
+                said = True
+        return said
+
     def _command(self, thread: str) -> _Sent:
-        strategies = (None, None, "enqueue", "interrupt", "interrupt", "reject", "steer", "steer")
-        return self._add(thread, some_body(self.dice, self._next_id()), self.dice.choice(strategies))
+        behaviours = HOSTED_BEHAVIOURS if self._hosted else BEHAVIOURS
+        body = some_body(self.dice, self._next_id(), behaviours)
+        return self._add(thread, body, self.dice.choice(STRATEGIES))
 
     def _answer(self, client: _Client, thread: str) -> _Sent | None:
         state = client.replicas[thread].state
         own = state.get("threadwire", {}) if isinstance(state, dict) else {}
         if own.get("interrupts"):
-            answers = {self.dice.choice(list(own["interrupts"])): 1}
+            some = self.dice.sample(list(own["interrupts"]), self.dice.randint(1, len(own["interrupts"])))
+            answers: dict[str, Json] = dict.fromkeys(some, 1)
             return self._add(thread, {"type": "resume", "answers": answers})
         if own.get("tool_calls"):
             call = self.dice.choice(list(own["tool_calls"]))
             return self._add(thread, {"type": "add-tool-result", "toolCallId": call, "result": 1})
+        if self._hosted and self.dice.random() < 0.1:
+            return self._add(thread, {"type": "resume", "answers": {}})
         return None
 
     def _next_id(self) -> str:
@@ -453,9 +483,11 @@ class _World:
             client.drop()
         for _ in range(10):
             await asyncio.sleep(30)
-            for thread in self._threads.loaded():
-                if thread.runner.busy and thread.run_info is not None:
-                    with suppress(StoreError):  # robbed, as it finds out now
+            for id in await self.store.unfinished():
+                with suppress(StoreError):  # robbed, as it finds out now
+                    thread = await self._threads.find(id)
+                    assert thread is not None
+                    if thread.runner.busy and thread.run_info is not None:
                         await thread.runner.cancel(thread.run_info.id)
         for sent in self.commands.values():
             if sent.acknowledged and sent.thread not in self._robbed:
@@ -507,6 +539,20 @@ class _World:
             for sent in self.commands.values():
                 if sent.thread == thread:
                     self._check_command(sent)
+            self._check_undone(truth, list(held.runs.values()))
+
+    def _check_undone(self, truth: Truth, runs: list[RunRecord]) -> None:
+        """Effects go by rollbacks alone; all else, which handlers do not write, is as a run began on it."""
+
+        def rest(seq: int) -> dict[str, Json]:
+            state = truth.states[seq]
+            assert isinstance(state, dict)
+            return {key: value for key, value in state.items() if key != "effects"}
+
+        for seq in range(1, truth.head + 1):
+            if _effects(truth, seq - 1) - _effects(truth, seq):
+                bases = [run.base for run in runs if run.status == "cancelled" and run.base < seq]
+                assert any(rest(seq) == rest(base) for base in bases), f"{seq} is no state of before"
 
     def _check_command(self, sent: _Sent) -> None:
         record = self.store.disk._threads[sent.thread].commands.get(sent.id)
@@ -517,11 +563,23 @@ class _World:
         times = self.store.truth[sent.thread].states[-1].get("effects", []).count(sent.id)
         applied = record is not None and record.status == "applied"
         assert times <= applied, f"{times} times: {sent.body}, {record}"
-        assert times == applied or not self.has_effect(sent), f"without effect: {sent.body}, {record}"
+        if times < applied and self.has_effect(sent):
+            # It had it, and was undone with its run.
+            assert record is not None
+            assert record.seq is not None
+            effects = _effects(self.store.truth[sent.thread], record.seq)
+            assert sent.id in effects, f"without effect: {sent.body}, {record}"
 
     def has_effect(self, command: _Sent) -> bool:
         """Whether a command has an effect that can be counted, if it is applied."""
-        if command.body["type"] in ("resume", "add-tool-result") or command.id in self._without_effect:
+        answers = command.body["type"] in ("resume", "add-tool-result")
+        if (answers and not self._hosted) or command.id in self._without_effect:
             return False
         # Cancelled, it goes on for longer than it can write.
         return "stubborn effect" not in str(command.body)
+
+
+def _effects(truth: Truth, seq: int) -> set[str]:
+    state = truth.states[seq]
+    assert isinstance(state, dict)
+    return set(state.get("effects", ()))

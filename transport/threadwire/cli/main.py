@@ -22,9 +22,9 @@ from ..engine.agent import Agent
 from ..version import __version__
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
+from .plugins import find_project
 from .serving import Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
-from .plugins import find_project
 from .targets import load_agents, parse_target
 
 logger = logging.getLogger("threadwire")
@@ -192,7 +192,10 @@ def _demo_agents() -> Mapping[str, Agent]:
         from threadwire_agents import demos
     except ImportError as error:
         raise StartupError("the demo agents are not installed here; name a TARGET to serve") from error
-    return demos.agents()
+    try:
+        return demos.agents()
+    except ValueError as error:  # THREADWIRE_MODEL names none that can be used here
+        raise StartupError(one_line(error)) from error.__cause__
 
 
 def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket.socket]) -> None:

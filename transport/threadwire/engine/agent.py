@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -22,6 +22,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from ..core.commands import BUILT_IN, Command, CommandRegistry
+from ..core.operations import Json
 from .notes import Notes
 from .run import Run
 from .store import Store
@@ -79,8 +80,19 @@ class Agent:
         """
         raise NotImplementedError
 
-    def rolled_back(self, notes: Notes) -> None:
-        """The state is what it was when the last run began; its notes are to follow."""
+    def first_state(self, state: Mapping[str, Json]) -> Mapping[str, Json]:
+        """What a thread begins with to which a client has given `state`.
+
+        Raises:
+            Refused: the agent can't begin with that; its `field` names the key.
+        """
+        return state
+
+    def rolled_back(self, run: str, notes: Notes) -> None:
+        """The state is what it was when the run of that id began; its notes are to follow.
+
+        The run may have been cancelled before its agent was called, and has noted nothing then.
+        """
 
     def serving(self, store: Store) -> AbstractAsyncContextManager[None]:
         """Entered before the server takes up threads, and left after the last is gone."""
@@ -174,8 +186,11 @@ def as_agent(target: object, name: str | None = None) -> Agent | None:
         return target
     if inspect.isfunction(target) or inspect.ismethod(target) or isinstance(target, functools.partial):
         try:
-            inspect.signature(target).bind(None)
+            signature = inspect.signature(target)
+            signature.bind(None)
         except (TypeError, ValueError):
             return None
+        if all(parameter.default is not parameter.empty for parameter in signature.parameters.values()):
+            return None  # it may be called with nothing: it makes something
         return FunctionAgent(cast(AgentFunction, target), name=name)
     return None

@@ -95,6 +95,11 @@ class Intake:
 
     # what the runner and the thread call
 
+    @property
+    def watched(self) -> bool:
+        """Whether anyone is still to be told what becomes of a command."""
+        return bool(self._watchers)
+
     def remember(self, id: str) -> CommandState:
         """Notes that a command is queued here."""
         state = self._known[id] = CommandState(thread=self._thread.id, id=id, status="queued")

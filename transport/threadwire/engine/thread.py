@@ -243,8 +243,9 @@ class Thread:
 
     @property
     def untouched(self) -> bool:
-        """Whether no update was ever made or is about to be."""
-        return not self._head and not self._document.dirty
+        """Whether nothing was ever written or run."""
+        # By its content: an owner that takes a thread up writes an update that changes nothing.
+        return self._document.root == {} and not self._document.dirty and self._shown_run is None
 
     @property
     def size(self) -> int:
@@ -262,7 +263,7 @@ class Thread:
         return not (
             self.subscribers
             or self.pins
-            or (self.runner.busy and not self.runner.parked)
+            or (self.runner.busy and not (self.runner.parked and not self.intake.watched))
             or self._inflight
             or self._facts is not None
             or self._document.dirty
@@ -793,15 +794,22 @@ class Thread:
     @property
     def worth_storing(self) -> bool:
         """Whether a stored snapshot would make the next loading shorter."""
-        return self._head - self._stored_seq > 20
+        return self._head - self._stored_seq > 20 and not self._base_at_stake
+
+    @property
+    def _base_at_stake(self) -> bool:
+        """Whether a snapshot would drop the last that leads to the run's start, which may be rolled back to.
+
+        So would the second that is stored after the run began.
+        """
+        base = self.runner.base
+        return base is not None and self._stored_seq > base
 
     def _store_snapshot_if_due(self, written: int) -> None:
         """`written`: the bytes of the rows since the last."""
         large = written > max(_SNAPSHOT_BYTES, self.size)
         due = large or self._head - self._stored_seq > _SNAPSHOT_ROWS
-        base = self.runner.base
-        if base is not None and self._stored_seq > base:
-            # A second one in a run drops the last that leads to the run's start, which may be rolled back to.
+        if self._base_at_stake:
             due = written > _RUN_BYTES
         if due and not self._storing_snapshot:
             self._storing_snapshot = True

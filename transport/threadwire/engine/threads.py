@@ -100,14 +100,14 @@ class Threads:
             raise Refused("not-found", f"no agent {agent[:100]!r} is served here", "agent")
         if state is not msgspec.UNSET and await self._load(id, None) is None:
             # Before anything is made of it.
-            _check_seed(self.agents[agent or self.default_agent], state)
+            _first_state(self.agents[agent or self.default_agent], state)
         thread = await self._load(id, agent or self.default_agent)
         assert thread is not None
         if agent is not None and thread.agent_name != agent:
             raise Refused("agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent")
         if state is not msgspec.UNSET and thread.untouched:
-            _check_seed(thread.agent, state)
-            thread.document.replace(state)
+            thread.document.replace(_first_state(thread.agent, state))
+            await thread.flush()  # before a command can be durable that counts on it
         return thread
 
     async def find(self, id: str) -> Thread | None:
@@ -224,13 +224,12 @@ class Threads:
             thread.runner.hold()
         with anyio.move_on_after(timeout_s):
             for thread in threads:
-                if not thread.runner.parked:
-                    await self._quietly(thread.runner.ended())
+                await self._quietly(thread.runner.ended(or_waits=True))
         with anyio.move_on_after(self.settings.cancel_grace_s + 2):
             async with anyio.create_task_group() as group:
-                for thread in threads:
+                for thread in self.loaded():  # some were loaded meanwhile
                     group.start_soon(self._quietly, thread.runner.shut_down())
-            for thread in threads:
+            for thread in self.loaded():
                 await self._quietly(thread.flush())
 
     async def _quietly(self, call: Coroutine[Any, Any, None]) -> None:
@@ -308,11 +307,12 @@ class Threads:
         return thread.idle and idle_s >= self.settings.idle_s and self._threads.get(thread.id) is thread
 
 
-def _check_seed(agent: Agent, state: Json) -> None:
-    """Raises Refused where the agent takes no first state, or not this one. Spec: PROTOCOL.md §9.5."""
+def _first_state(agent: Agent, state: Json) -> Mapping[str, Json]:
+    """What a thread begins with. Raises Refused where it can't be that. Spec: PROTOCOL.md §9.5."""
     if not agent.seed:
         raise Refused("seeding-disabled", "this agent takes no first state from clients", "state")
     if type(state) is not dict:
         raise Refused("invalid-frame", "a first state is an object", "state")
     if RESERVED in state:
         raise Refused("reserved-key", "the root key 'threadwire' is the server's", "state.threadwire")
+    return agent.first_state(state)

@@ -56,7 +56,7 @@ class SQLiteStore:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{os.path.abspath(self._path)}"
+        return f"sqlite:///{os.path.realpath(self._path) if self._open is None else self._open.file.path}"
 
     async def __aenter__(self) -> Self:
         turns = Turns(asyncio.get_running_loop())
