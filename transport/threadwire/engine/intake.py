@@ -21,6 +21,7 @@ from ..core.commands import Command
 from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
+from .context import Sent
 from .run import Given
 from .store import CommandRecord, Store, Submission
 from .subscriber import Sink
@@ -54,7 +55,13 @@ class Intake:
         """Commands between the check of their strategy and their place in the queue."""
 
     async def take(
-        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+        self,
+        id: str,
+        body: Json,
+        strategy: Strategy,
+        watcher: Watcher,
+        origin: Sink | None,
+        sent: Sent | None,
     ) -> None:
         """Takes a command in, as `Thread.submit` describes."""
         thread = self._thread
@@ -65,7 +72,7 @@ class Intake:
                 large = len(encode_value(body, "msgpack")) > _LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = thread.agent.registry.read(body)
-            submission = await self._make_durable(id, encoded, strategy)
+            submission = await self._make_durable(id, encoded, strategy, sent)
             if submission.record.body != encoded:
                 text = "this id was used for a command with another body"
                 raise Refused("command-id-reused", text, "id")
@@ -119,7 +126,7 @@ class Intake:
 
     # inside
 
-    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
+    async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
         thread, runner = self._thread, self._thread.runner
         if strategy == "reject":
             if runner.active_or_queued or self._deciding:
@@ -133,7 +140,14 @@ class Intake:
         limit = settings.limits.max_pending_commands
         self._deciding += 1
         try:
-            submission = await self._store.submit(thread.id, id, body, limit=limit, now=settings.clock())
+            submission = await self._store.submit(
+                thread.id,
+                id,
+                body,
+                context=None if sent is None else sent.encode(),
+                limit=limit,
+                now=settings.clock(),
+            )
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
@@ -152,7 +166,8 @@ class Intake:
             # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
             self._thread.check_open()
             state = self.remember(record.id)
-            given = Given(record.id, command, order=record.order, starts=record.starts)
+            sent = Sent.decode(record.context)
+            given = Given(record.id, command, order=record.order, starts=record.starts, sent=sent)
         duplicate = given is None or not submission.created
         self._tell_standing(record, state, watcher, duplicate=duplicate)
         return given

@@ -24,6 +24,7 @@ from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded
 from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json
 from .agent import Handler
+from .context import Sent, newest_context, patience_of
 from .run import TRANSITIONS, Batch, Given, Host, Run, ended
 from .store import CommandChange, Owned, RunRecord
 
@@ -128,7 +129,10 @@ class Runner:
             self._thread.intake.remember(record.id)
             if record.status != "queued":
                 self._thread.command_changed(CommandChange(id=record.id, status="queued"))
-            self._queue[record.id] = Given(record.id, command, order=record.order, starts=record.starts)
+            sent = Sent.decode(record.context)
+            self._queue[record.id] = Given(
+                record.id, command, order=record.order, starts=record.starts, sent=sent
+            )
         self._advance()
 
     # the queue
@@ -160,6 +164,7 @@ class Runner:
                 CommandChange(id=given.id, status="running", starts=given.starts + 1), before=True
             )
             active.run.inbox.deliver(given)
+            self._thread.absence.changed()
             return
         self._queue[given.id] = given
         if strategy == "interrupt" and active is not None:
@@ -189,6 +194,15 @@ class Runner:
         self._active = active
         active.task = self._thread.spawn(self._execute(active, tuple(given)))
         active.task.add_done_callback(lambda task: self._finished(active, task))
+        self._thread.absence.changed()
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long the run that is at work may go on with nobody there to see it; None: for ever."""
+        active = self._active
+        if active is None or active.ended or active.stop or active.record.status != "running":
+            return None
+        return patience_of([given.sent for given in active.given])
 
     def _make_draft(self) -> Draft:
         return (LockedDraft if self._thread.agent.blocking else Draft)(self._thread.document)
@@ -201,7 +215,7 @@ class Runner:
             draft=draft,
             host=host,
             given=given,
-            context=MappingProxyType({}),
+            context=MappingProxyType(newest_context([each.sent for each in given])),
         )
 
     async def _execute(self, active: _Active, batch: Sequence[Given]) -> None:
@@ -303,6 +317,7 @@ class Runner:
             active.record = msgspec.structs.replace(active.record, status=status)
             if active.stop is None:
                 self._thread.run_changed(active.record)
+            self._thread.absence.changed()
 
     # handlers beside the run
 
@@ -370,6 +385,11 @@ class Runner:
             await self._thread.flush()
         return self._thread.run_info
 
+    def stop(self) -> None:
+        """Stops the run, if there is one, as cancelled; the queue stays."""
+        if self._active is not None:
+            self._stop(self._active, "cancelled", None)
+
     def fail(self, error: ErrorInfo) -> None:
         """Stops the run as failed."""
         if self._active is not None:
@@ -408,6 +428,7 @@ class Runner:
                 active.task.cancel()
         for task in self._beside:
             task.cancel()
+        self._thread.absence.changed()
 
     def _stop(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         if active.ended or active.stop is not None:
@@ -416,6 +437,7 @@ class Runner:
         if active.task.done():
             return  # its end is on the way
         active.stop = (status, error)
+        self._thread.absence.changed()
         active.run.mark_cancelled()
         active.task.cancel()
         self._loop.call_later(self._settings.cancel_grace_s, self._overdue, active)
@@ -455,6 +477,7 @@ class Runner:
     def _end(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         self._thread.waiting.drop()
         active.ended = True
+        self._thread.absence.changed()
         active.draft.revoke()
         try:
             self._thread.document.check_loans(last=True)

@@ -34,6 +34,10 @@ class Settings:
     """How long a cancelled run may still write while it cleans up."""
     tool_grace_s: float = 10
     """How long a connection may be gone before its tool calls are given to another."""
+    absence_s: float | None = 15
+    """How long a run that was started over HTTP goes on with nobody there to see it; None: to its end."""
+    anonymous_s: float = 24 * 3600
+    """How long a thread that no client has an id for is kept after its last update."""
     store_patience_s: float = 10
     """How long a failing append is tried again."""
     idle_s: float = 60

@@ -34,7 +34,9 @@ from ..core.errors import (
 from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
 from ..core.operations import Json, apply_in_place
 from ..core.session import read_position
+from .absence import Absence
 from .agent import Agent
+from .context import Sent
 from .history import History
 from .intake import Intake, Watcher
 from .message import Message, SnapshotMessage, UpdateMessage
@@ -127,6 +129,7 @@ class Thread:
         "_stored_bytes",
         "_stored_seq",
         "_storing_snapshot",
+        "absence",
         "agent",
         "agent_name",
         "closed",
@@ -195,6 +198,7 @@ class Thread:
             settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
         )
         self._log_bytes = 0
+        self.absence = Absence(self)
         self.intake = Intake(self, store)
         self.runner = Runner(self, owned)
         self.waiting = Waiting(self, tool_grace_s=settings.tool_grace_s)
@@ -283,6 +287,7 @@ class Thread:
         # From here to the end nothing awaits: no update can come between.
         self.check_open()
         self.subscribers[subscriber] = None
+        self.absence.changed()
         if sink.encoding == "json":
             self._json_readers += 1
         if not resumed:
@@ -302,6 +307,7 @@ class Thread:
             if subscriber.sink.encoding == "json":
                 self._json_readers -= 1
             self.waiting.left(subscriber)
+            self.absence.changed()
             self.touch()
 
     async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
@@ -437,10 +443,12 @@ class Thread:
         strategy: Strategy | None,
         watcher: Watcher,
         origin: Sink | None = None,
+        sent: Sent | None = None,
     ) -> None:
         """Takes a command; `watcher` is told of every status from queued on.
 
-        `origin` is the connection it came from, which executes tools for it if it can.
+        `origin` is the connection it came from, which executes tools for it if it can; `sent` is what came
+        along with it over HTTP.
 
         Raises:
             CommandError: refused before it was queued.
@@ -450,7 +458,7 @@ class Thread:
         self.check_open()
         self.touch()
         # In a task of the thread's own: whoever sent it may be gone before the store has answered.
-        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin))
+        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin, sent))
         taking.add_done_callback(_note_failure)
         await asyncio.shield(taking)
 

@@ -102,7 +102,19 @@ _SCHEMA_1: Final = (
     "CREATE INDEX run_open ON run (thread) WHERE status IN ('queued', 'running', 'waiting')",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1,)
+_SCHEMA_2: Final = (
+    "ALTER TABLE thread ADD COLUMN anonymous INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX thread_anonymous ON thread (updated_at, id) WHERE anonymous",
+    # Other names of threads.
+    """CREATE TABLE name (
+        id TEXT PRIMARY KEY NOT NULL,
+        thread TEXT NOT NULL REFERENCES thread ON DELETE CASCADE
+    ) WITHOUT ROWID""",
+    "CREATE INDEX name_thread ON name (thread)",
+    "ALTER TABLE inbox ADD COLUMN context BLOB",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2)
 """`MIGRATIONS[n]` leads from version n to n + 1; `PRAGMA user_version` holds the file's version."""
 
 
