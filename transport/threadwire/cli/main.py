@@ -156,6 +156,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
+                on_disconnect=settings.on_disconnect,
             )
         except ValueError as error:
             raise StartupError(f"--store: {error}") from None

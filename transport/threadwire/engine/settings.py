@@ -15,6 +15,11 @@ def random_id() -> str:
     return secrets.token_urlsafe(12)
 
 
+def random_token() -> str:
+    """128 random bits, as 22 characters."""
+    return secrets.token_urlsafe(16)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Times in seconds, sizes in bytes."""
@@ -22,6 +27,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = random_id
+    new_token: Callable[[], str] = random_token
     show_errors: bool = False
     """Whether clients see the text of any exception an agent raises."""
     history_updates: int = 10_000
