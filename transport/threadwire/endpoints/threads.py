@@ -217,7 +217,6 @@ class _Endpoints:
             return _history(id, log, rows)
         return await anyio.to_thread.run_sync(_history, id, log, rows)
 
-
     async def _id(self, request: Request) -> str:
         """The thread's own id, where the path may have another name of it."""
         id = _thread_id(request)

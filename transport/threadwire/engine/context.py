@@ -5,7 +5,8 @@ Spec: PROTOCOL.md §14.9 and §14.13.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,20 +35,25 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if data is None else msgspec.json.decode(data, type=Sent)
 
 
-def newest_context(batch: Iterable[Sent | None]) -> dict[str, Any]:
-    """The context of a run: that of the last of its commands that came with any. It is the run's own."""
-    newest: dict[str, Any] = {}
-    for sent in batch:
-        if sent is not None and sent.context:
-            newest = sent.context
-    return msgspec.json.decode(msgspec.json.encode(newest))  # type: ignore[no-any-return]
+def joined(batch: Iterable[Sent | None]) -> Sent | None:
+    """What came along with commands, None where nothing did: the newest context, the longest time.
+
+    A command that came without one is to be seen through.
+    """
+    given = list(batch)
+    some = [sent for sent in given if sent is not None]
+    if not some:
+        return None
+    contexts = [sent.context for sent in some if sent.context]
+    times = [None if sent is None else sent.absence_s for sent in given]
+    known = [time for time in times if time is not None]
+    return Sent(
+        context=contexts[-1] if contexts else {},
+        absence_s=max(known) if len(known) == len(times) else None,
+    )
 
 
-def patience_of(batch: Iterable[Sent | None]) -> float | None:
-    """How long a run of these commands may go on alone; None where any of them is to be seen through."""
-    longest = 0.0
-    for sent in batch:
-        if sent is None or sent.absence_s is None:
-            return None
-        longest = max(longest, sent.absence_s)
-    return longest
+def context_of(sent: Sent | None) -> Mapping[str, Any]:
+    """The context as a run may have it: nobody else sees what it does to it."""
+    context: dict[str, Any] = {} if sent is None else msgspec.json.decode(msgspec.json.encode(sent.context))
+    return MappingProxyType(context)

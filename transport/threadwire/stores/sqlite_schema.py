@@ -103,6 +103,17 @@ _SCHEMA_1: Final = (
 )
 
 _SCHEMA_2: Final = (
+    "ALTER TABLE run ADD COLUMN base INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE run ADD COLUMN starts INTEGER NOT NULL DEFAULT 1",
+    """CREATE TABLE note (
+        thread TEXT NOT NULL REFERENCES thread ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (thread, name)
+    ) WITHOUT ROWID""",
+)
+
+_SCHEMA_3: Final = (
     "ALTER TABLE thread ADD COLUMN anonymous INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX thread_anonymous ON thread (updated_at, id) WHERE anonymous",
     # Other names of threads.
@@ -112,9 +123,10 @@ _SCHEMA_2: Final = (
     ) WITHOUT ROWID""",
     "CREATE INDEX name_thread ON name (thread)",
     "ALTER TABLE inbox ADD COLUMN context BLOB",
+    "ALTER TABLE run ADD COLUMN context BLOB",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """`MIGRATIONS[n]` leads from version n to n + 1; `PRAGMA user_version` holds the file's version."""
 
 
