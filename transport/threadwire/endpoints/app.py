@@ -16,7 +16,7 @@ from ..engine.settings import Settings
 from ..engine.store import Store
 from ..engine.threads import Threads
 from ..stores import open_store
-from . import assistant, health, page, schema, websocket
+from . import assistant, health, openapi, page, schema, websocket
 from . import threads as thread_routes
 from .http import http_application
 
@@ -37,6 +37,7 @@ class Application:
                 *page.routes(threads),
                 *health.routes(threads),
                 *schema.routes(threads),
+                *openapi.routes(),
                 *websocket.routes(),
                 *thread_routes.routes(threads),
                 *assistant.routes(threads, self._anonymous),

@@ -162,7 +162,12 @@ class _Endpoints:
     async def _submit(
         self, stream: RunStream, commands: list[Incoming], sent: Sent, *, interrupt: bool
     ) -> None:
-        stream.expect(command.id for command in commands)
+        ids = [command.id for command in commands]
+        # One that the store refuses would come after others of this request were taken.
+        limit = self._settings.limits.max_pending_commands
+        if stream.thread.intake.would_wait(ids) > limit:
+            raise Refused("too-many-pending", f"no more than {limit} commands may wait", "body.commands")
+        stream.expect(ids)
         # All at once, in this order: they are made durable and start a run together.
         submissions = [
             stream.thread.submit(

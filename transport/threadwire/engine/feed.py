@@ -81,10 +81,11 @@ class Reader:
 
     def take(self) -> Part | None:
         """The next part; None where there is none yet. A reader's first part is a state."""
-        if self._state_due and self._feed.begun:
-            self._state_due = False
-            self._forget()
-            return State(self._feed.state())
+        if self._state_due:
+            if self._feed.begun:
+                self._state_due = False
+                return State(self._feed.state())
+            return self._end if self._feed.over else None
         if self._backlog is not None:
             operations = self._backlog.operations()
             self._forget()
@@ -145,12 +146,14 @@ class Reader:
 class Feed:
     """The `Sink` by which the HTTP readers of one thread follow it. Made by `Feeds`."""
 
-    __slots__ = ("_lowering", "_readers", "_state", "_subscriber", "encoding", "on_empty", "thread")
+    __slots__ = ("_lowering", "_readers", "_state", "_subscriber", "encoding", "on_empty", "over", "thread")
 
     def __init__(self, thread: Thread, on_empty: Callable[[Feed], None]) -> None:
         self.thread = thread
         self.encoding: Encoding = "msgpack"
         self.on_empty = on_empty
+        self.over = False
+        """Whether the thread has dropped it."""
         self._readers: dict[Reader, None] = {}
         self._subscriber: Subscriber | None = None
         self._lowering: Lowering | None = None
@@ -226,6 +229,7 @@ class Feed:
         pass  # only before the first snapshot, which comes by itself
 
     def lost(self, subscriber: Subscriber) -> None:
+        self.over = True
         self.end(ErrorInfo("store-unavailable", "the thread could not be kept up; resume it"))
         self.on_empty(self)
 

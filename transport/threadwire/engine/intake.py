@@ -9,7 +9,7 @@ Spec: PROTOCOL.md §7.2, §7.5, §7.9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -91,6 +91,10 @@ class Intake:
                 state = self._known.get(id) or self._settled.get(id)
                 for watcher in watchers:
                     self._tell_standing(record, state, watcher, duplicate=True)
+
+    def would_wait(self, ids: Iterable[str]) -> int:
+        """How many commands would be queued or running with these."""
+        return len(self._known.keys() | set(ids))
 
     def forget(self, watcher: Watcher) -> None:
         """Tells `watcher` nothing more."""
