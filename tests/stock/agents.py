@@ -123,7 +123,7 @@ async def _call(run: threadwire.Run, answer: Any, name: str, args: str) -> str:
     call = answer["tool_calls"][-1]
     for start in range(0, len(args), 7):
         call.append_text("partial_json", args[start : start + 7])
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
     call["args"] = json.loads(args)
     return id
 

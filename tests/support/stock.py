@@ -138,6 +138,14 @@ class Page:
         await self.send(text)
         await self.until(lambda: self.ends > ended and not self.running)
 
+    async def say_until_idle(self, text: str) -> None:
+        """As `say`, where the runtime doesn't tell the end: a run that was shown, and is no more."""
+        shown = len(self.of("show"))
+        await self.send(text)
+        await self.until(
+            lambda: any(each["running"] for each in self.of("show")[shown:]) and not self.running
+        )
+
     @property
     def ends(self) -> int:
         """Runs that have ended, one way or another."""

@@ -16,7 +16,7 @@ from ..engine.settings import Settings
 from ..engine.store import Store
 from ..engine.threads import Threads
 from ..stores import open_store
-from . import assistant, health, openapi, page, schema, websocket
+from . import assistant, chat, health, openapi, page, schema, websocket
 from . import threads as thread_routes
 from .http import http_application
 
@@ -41,6 +41,7 @@ class Application:
                 *websocket.routes(),
                 *thread_routes.routes(threads),
                 *assistant.routes(threads, self._anonymous),
+                *chat.routes(threads, self._anonymous),
             ],
             settings=threads.settings,
             allow_origins=allow_origins,

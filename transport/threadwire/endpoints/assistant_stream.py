@@ -41,8 +41,11 @@ class Encoder(Protocol):
     media_type: str
     heartbeat: bytes
     """What means nothing, and may come between any two parts."""
-    end: bytes
-    """The last of a stream that came to its end."""
+
+    @property
+    def end(self) -> bytes:
+        """The last of a stream that came to its end."""
+        ...
 
     def state(self, data: bytes) -> bytes:
         """The whole state, given as JSON."""
