@@ -169,13 +169,6 @@ class PartStream:
         self._last: tuple[str, TextKind] | None = None
         """The message and kind of the text that was shown last, if nothing else was since."""
 
-    @property
-    def head(self) -> str | None:
-        """The id of the last message."""
-        messages = self._messages
-        id = messages[-1].get("id") if messages and type(messages[-1]) is dict else None
-        return id if type(id) is str else None
-
     def state(self, messages: Json) -> list[Event]:
         """What the whole of the messages adds to what has been shown."""
         self._owned.clear()

@@ -56,10 +56,6 @@ class Format(Protocol):
 
     def error(self, text: str) -> bytes: ...
 
-    def head(self, thread: str | None, message: str | None) -> bytes:
-        """Just before the end: which message was the last, for the client to send back."""
-        ...
-
 
 class DataStream:
     """Lines of a type and a JSON value; each leaves the beginning of a blank one, so that a cut shows."""
@@ -73,7 +69,11 @@ class DataStream:
         self._message = message
 
     def begin(self, thread: str | None) -> bytes:
-        return _line("f", {"messageId": self._message}) + (self.head(thread, None) if thread else b"")
+        step = _line("f", {"messageId": self._message})
+        if thread is None:
+            return step
+        state = {RESERVED: {"thread": thread}}
+        return step + _line("aui-state", [{"type": "set", "path": [], "value": state}])
 
     def event(self, event: Event) -> bytes:
         match event:
@@ -103,11 +103,6 @@ class DataStream:
 
     def error(self, text: str) -> bytes:
         return _line("3", text)
-
-    def head(self, thread: str | None, message: str | None) -> bytes:
-        known = {"thread": thread, "head": message}
-        own = {name: value for name, value in known.items() if value is not None}
-        return _line("aui-state", [{"type": "set", "path": [], "value": {RESERVED: own}}])
 
 
 class UIMessageStream:
@@ -182,9 +177,6 @@ class UIMessageStream:
     def error(self, text: str) -> bytes:
         return self._close() + _event({"type": "error", "errorText": text})
 
-    def head(self, thread: str | None, message: str | None) -> bytes:
-        return b""
-
 
 FORMATS: Final[Mapping[str, type[DataStream] | type[UIMessageStream]]] = {
     "data-stream": DataStream,
@@ -221,8 +213,7 @@ class ChatEncoder:
     @property
     def end(self) -> bytes:
         finish = self._all(self._parts.finish(failed=self._failed))
-        head = self._format.head(self._thread, self._parts.head)
-        return self._begin() + head + finish + self._format.end
+        return self._begin() + finish + self._format.end
 
     def _begin(self) -> bytes:
         if self._begun:

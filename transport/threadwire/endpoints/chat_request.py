@@ -54,7 +54,6 @@ class ChatMessage(msgspec.Struct, frozen=True):
 
 class _Own(msgspec.Struct, frozen=True):
     thread: str | None = None
-    head: str | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -96,7 +95,6 @@ class ChatRequest:
         except msgspec.ValidationError:
             kept = _Kept()  # the application's own
         self.token = kept.threadwire.thread
-        self._head = kept.threadwire.head
         # What the client has of the answer so far comes last; an empty one doesn't come at all.
         messages = body.messages
         end = len(messages)
@@ -128,7 +126,7 @@ class ChatRequest:
         ids = [message.get("id") if type(message) is dict else None for message in known]
         if id in ids:
             return Ask([{"type": "regenerate", "parentId": id}], id)
-        at = self._place(known, ids)
+        at = self._place(known)
         source = ids[at] if at < len(ids) else None
         command = {
             "type": "add-message",
@@ -150,10 +148,11 @@ class ChatRequest:
         parent = self.body.parent_id
         return parent if type(parent) is str and parent else None
 
-    def _place(self, known: Sequence[Json], ids: Sequence[Json]) -> int:
-        """The index among the thread's messages that the message has; their number for a new one."""
-        if self._head is not None and self._head in ids:
-            return ids.index(self._head) + 1
+    def _place(self, known: Sequence[Json]) -> int:
+        """The index among the thread's messages that the message has; their number for a new one.
+
+        The users' messages before it are counted: the client names none of them.
+        """
         asked = sum(message.role == "user" for message in self._before)
         for index, message in enumerate(known):
             read = read_message(message)
