@@ -504,6 +504,22 @@ async def test_another_run_is_a_conflict_and_no_run_is_no_content() -> None:
         assert [thread.id for thread in app.threads.loaded()] == ["t"]
 
 
+@in_virtual_time
+async def test_thread_in_the_url_is_for_clients_that_cannot_say_it_in_the_body() -> None:
+    async with serving() as app:
+        query = "threadId=mine"
+        async with post(app, "/assistant", body("a b c d", threadId="__LOCALID_x"), query=query) as first:
+            await first.until(lambda: "a b " in texts(first))
+            async with client_of(app) as http:
+                found = await http.post("/initial-state?threadId=mine", json={})
+            assert (found.json()["threadId"], first.headers["threadwire-thread"]) == ("mine", "mine")
+            resumed = await ask(app, {"runId": found.json()["runId"]}, "/resume", query=query)
+            assert texts(resumed)[-1] == "a b c d "
+            await first.end()
+        error = await refused(app, body("x"), 400, query="threadId=a/b")
+        assert (error["code"], error["field"]) == ("invalid-request", "query.threadId")
+
+
 async def test_waiting_run_can_be_come_back_to() -> None:
     async with serving() as app:
         asked = await ask(app, body("ask", threadId="t"))

@@ -187,6 +187,24 @@ async def test_known_thread_is_not_changed_by_the_state_that_is_posted() -> None
         assert exchange.state == {"messages": ["one", "two"]}
 
 
+async def test_id_that_goes_with_the_page_makes_no_lasting_thread() -> None:
+    async with serving() as app:
+        exchanges: list[Exchange] = []
+
+        async def begin(text: str) -> None:
+            exchanges.append(await ask(app, body(text, threadId="__LOCALID_new", state={"n": 1})))
+
+        async with anyio.create_task_group() as group:
+            for text in "abc":
+                group.start_soon(begin, text)
+        (id,) = {thread(each) for each in exchanges}
+        assert id != "__LOCALID_new"
+        state = await state_of(app, "__LOCALID_new")
+        assert sorted(state["messages"]) == ["a", "b", "c"]
+        assert (state["n"], state["threadwire"]) == (1, {"thread": id})
+        assert await listed(app) == []
+
+
 @in_virtual_time
 async def test_anonymous_threads_go_some_time_after_their_last_update() -> None:
     loop = asyncio.get_running_loop()

@@ -228,3 +228,46 @@ async def test_context_belongs_to_the_run_it_was_given_to() -> None:
                 await commands.until(commands.seen[0].id, "applied")
                 await thread.runner.ended()
     assert seen == [({"a": 1}, 1), ({"a": 1}, 1), ({}, 1)]
+
+
+class Continues(threadwire.Agent):
+    """An agent that goes on with a run that was cut."""
+
+    continues = True
+
+    def __init__(self) -> None:
+        super().__init__("continues")
+        self.contexts: list[dict[str, Any]] = []
+
+    async def run(self, run: threadwire.Run) -> None:
+        self.contexts.append(dict(run.context))
+        for _ in run.commands:
+            run.state["began"] = True
+        await asyncio.sleep(100)
+
+    async def recover(self, run: threadwire.Run) -> None:
+        self.contexts.append(dict(run.context))
+        run.state["went on"] = True
+        await asyncio.sleep(100)
+
+
+@in_virtual_time
+async def test_run_that_goes_on_after_a_crash_keeps_its_time_and_its_context() -> None:
+    for absence_s, status in ((15.0, "cancelled"), (None, "completed")):
+        agent, store = Continues(), FaultyStore()
+        sent = Sent(context={"system": "be brief"}, absence_s=absence_s)
+        async with engine(agent, store=store) as threads:
+            thread = await threads.get("t")
+            reader = await follow(thread)
+            commands = await send(thread, "go", sent)
+            await reader.until(lambda: bool(reader.state))  # noqa: B023
+            await commands.until(commands.seen[0].id, "applied")
+            store.crash()
+            await threads._end()
+        async with engine(agent, store=store) as threads:
+            (thread,) = threads.loaded()
+            await asyncio.sleep(1)
+            assert agent.contexts == [sent.context, sent.context]
+            assert thread.absence.abandoned is (absence_s is not None)
+            assert await last_run(thread) == status
+            assert (await thread.snapshot("json")).state == b'{"began":true,"went on":true}'

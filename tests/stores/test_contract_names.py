@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.stores import OpenStore, own
-from threadwire.engine.store import OtherName, Store, ThreadName, ThreadRecord
+from tests.support.stores import OpenStore, own, write
+from threadwire.engine.store import CommandChange, OtherName, RunRecord, Store, ThreadName, ThreadRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,32 @@ async def test_context_comes_back_with_its_command(open_store: OpenStore) -> Non
         owned = await store.acquire("t", agent=None, now=2.0)
         assert owned is not None
         assert [command.context for command in owned.commands] == [None, b'{"system":"\xc3\xa9"}']
+
+
+async def test_context_is_kept_until_its_command_is_settled(store: Store) -> None:
+    owner = await own(store)
+    await store.submit("t", "c", b"{}", context=b"context", limit=10, now=1.0)
+    for status in ("running", "queued", "running"):
+        await write(store, owner.records(commands=(CommandChange(id="c", status=status, starts=1),)))
+        record = await store.command("t", "c")
+        assert record is not None
+        assert record.context == b"context"
+    await write(store, owner.records(commands=(CommandChange(id="c", status="applied", seq=0),)))
+    record = await store.command("t", "c")
+    assert record is not None
+    assert (record.status, record.context, record.starts) == ("applied", None, 1)
+
+
+async def test_context_of_a_run_is_kept_with_it(open_store: OpenStore) -> None:
+    async with open_store() as store:
+        owner = await own(store)
+        run = RunRecord(id="r", status="running", started_at=1.0, context=b'{"absence_s":15.0}')
+        assert await write(store, owner.records(run=run)) == [None]
+    async with open_store() as store:
+        owned = await store.acquire("t", agent=None, now=2.0)
+        assert owned is not None
+        assert owned.run == run
+        assert await store.runs("t", limit=1) == [run]
 
 
 async def test_anonymous_thread_is_found_but_not_listed(store: Store) -> None:

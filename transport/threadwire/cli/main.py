@@ -209,6 +209,7 @@ def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket
         f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
         f"  store      {_public(settings.store)}",
         f"  websocket  ws://{host}:{port}/ws",
+        f"  assistant  http://{host}:{port}/assistant",
     )
     print("\n".join(lines), flush=True)
 

@@ -71,9 +71,8 @@ class _Endpoints:
 
     async def assistant(self, request: Request) -> Response:
         agent = self._agent(request)
-        query = self._reader.query(request)
-        absence_s = read_absence(query, self._settings.absence_s)
         asked = await self._reader.read(request)
+        absence_s = read_absence(asked.query, self._settings.absence_s)
         self._check_not_draining()
         thread = await self._find(asked, agent)
         if thread is None:
@@ -92,17 +91,16 @@ class _Endpoints:
         except BaseException:
             stream.close()
             raise
-        return self._response(stream, query.protocol, settle_s=SETTLE_S if commands else 0.0)
+        return self._response(stream, asked, settle_s=SETTLE_S if commands else 0.0)
 
     async def resume(self, request: Request) -> Response:
-        query = self._reader.query(request)
         asked, thread = await self._existing(request)
         run = thread.run_info
-        if asked.body.run_id is not None and (run is None or run.id != asked.body.run_id):
+        if asked.run_id is not None and (run is None or run.id != asked.run_id):
             raise Refused("conflict", "this is not the thread's current or last run", "body.runId")
         stream = await RunStream.open(self._threads.feeds, thread)
         stream.begin(resumed=True)
-        return self._response(stream, query.protocol, replay=True)
+        return self._response(stream, asked, replay=True)
 
     async def initial_state(self, request: Request) -> Response:
         try:
@@ -120,7 +118,7 @@ class _Endpoints:
 
     async def cancel(self, request: Request) -> Response:
         asked, thread = await self._existing(request)
-        return json_response(Cancelled(await thread.runner.cancel(asked.body.run_id)))
+        return json_response(Cancelled(await thread.runner.cancel(asked.run_id)))
 
     # inside
 
@@ -136,7 +134,7 @@ class _Endpoints:
             raise Refused("draining", "the server is stopping")
 
     async def _find(self, asked: AssistantRequest, agent: str | None) -> Thread | None:
-        thread = await self._anonymous.find(asked.body.thread_id, asked.token)
+        thread = await self._anonymous.find(asked.thread_id, asked.token)
         if thread is not None and agent is not None and thread.agent_name != agent:
             raise Refused(
                 "agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "body.threadId"
@@ -157,7 +155,7 @@ class _Endpoints:
         seed = await asked.seed(served, self._settings.limits)
         repeatable = asked.repeatable
         token = None if repeatable is None else token_of(b"anonymous", repeatable)
-        return await self._anonymous.make(asked.body.thread_id, agent=agent, token=token, seed=seed)
+        return await self._anonymous.make(asked.thread_id, agent=agent, token=token, seed=seed)
 
     async def _submit(
         self, stream: RunStream, commands: list[Incoming], sent: Sent, *, interrupt: bool
@@ -188,12 +186,12 @@ class _Endpoints:
                 raise outcome
 
     def _response(
-        self, stream: RunStream, protocol: str, *, replay: bool = False, settle_s: float = 0.0
+        self, stream: RunStream, asked: AssistantRequest, *, replay: bool = False, settle_s: float = 0.0
     ) -> Response:
         limits = self._settings.limits
         return RunResponse(
             stream,
-            ENCODERS[protocol],
+            ENCODERS[asked.query.protocol],
             heartbeat_s=limits.heartbeat_s,
             patience_s=limits.unresponsive_s,
             settle_s=settle_s,

@@ -68,8 +68,11 @@ class Incoming(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
+    """The parameters; `thread_id` is for clients whose body can't say it, and goes before the body's."""
+
     protocol: Protocol = "data-stream"
     on_disconnect: str | UnsetType = UNSET
+    thread_id: str | UnsetType = msgspec.field(name="threadId", default=UNSET)
 
 
 class Body(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,18 +87,30 @@ class AssistantRequest:
     """One request.
 
     Attributes:
-        body: what it says; `context` is all that it says besides.
+        query: the parameters of its URL.
+        thread_id, run_id: what it is about, each an id or None.
+        context: what the body says besides.
         token: that of an anonymous thread in the posted state, unchecked, or None.
         key: by which a repetition is known again, or None.
     """
 
     def __init__(
-        self, data: bytes, body: Body, context: dict[str, Json], state: bytes | None, key: str | None
+        self,
+        query: Query,
+        data: bytes,
+        body: Body,
+        *,
+        context: dict[str, Json],
+        state: bytes | None,
+        key: str | None,
     ) -> None:
-        self.body = body
+        self.query = query
+        self.thread_id = body.thread_id if query.thread_id is UNSET else query.thread_id
+        self.run_id = body.run_id
         self.context = context
         self.key = key
         self.token = None if state is None else _token_in(state)
+        self._commands = body.commands
         self._data = data
         self._state = state
 
@@ -104,7 +119,7 @@ class AssistantRequest:
         """What is the same each time that the request is repeated; None where it can't be known again."""
         if self.key is not None:
             return self.key.encode() + b"\n" + self._data
-        commands = self.body.commands or []
+        commands = self._commands or []
         known = commands and all(type(command.get("id")) is str for command in commands)
         return self._data if known else None
 
@@ -114,7 +129,7 @@ class AssistantRequest:
         Raises:
             Refused: `invalid-request` or a code of commands, with the field.
         """
-        given = self.body.commands
+        given = self._commands
         if given is UNSET:
             raise Refused("invalid-request", "a request has commands, an array", "body.commands")
         if len(given) > limits.max_frames:
@@ -220,10 +235,6 @@ class RequestReader:
         self._limits = limits
         self._large: Final = anyio.Semaphore(_LARGE_AT_ONCE)
 
-    def query(self, request: Request) -> Query:
-        """Raises Refused: `invalid-request`, naming the parameter."""
-        return read_query(request, Query)
-
     async def read(self, request: Request) -> AssistantRequest:
         """The request; of its state no more is looked at than the token.
 
@@ -232,6 +243,9 @@ class RequestReader:
                 a code of values, with the field.
         """
         limits = self._limits
+        query = read_query(request, Query)
+        if query.thread_id is not UNSET:
+            _check_thread_id(query.thread_id, "query.threadId")
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is not None and not _COMMAND_ID.fullmatch(key):
             message = "an idempotency key is 1 to 128 visible ASCII characters"
@@ -239,27 +253,28 @@ class RequestReader:
         length = request.headers.get("content-length", "")
         large = not length.isdecimal() or int(length[:20]) > 2 * limits.max_frame_bytes
         if not large:
-            return await self._read(request, key, 2 * limits.max_frame_bytes)
+            return await self._read(request, query, key, 2 * limits.max_frame_bytes)
         try:
             with anyio.fail_after(limits.unresponsive_s):
                 await self._large.acquire()
         except TimeoutError:
             raise Refused("overloaded", "too many large requests at once", "body") from None
         try:
-            return await self._read(request, key, limits.max_state_bytes + _STATE_SLACK)
+            return await self._read(request, query, key, limits.max_state_bytes + _STATE_SLACK)
         finally:
             self._large.release()
 
-    async def _read(self, request: Request, key: str | None, max_bytes: int) -> AssistantRequest:
+    async def _read(
+        self, request: Request, query: Query, key: str | None, max_bytes: int
+    ) -> AssistantRequest:
         data = await read_in_time(request, max_bytes, self._limits.unresponsive_s)
         if data:
             check_type(request)
         if len(data) > _SMALL:
-            return await anyio.to_thread.run_sync(self.parse, data, key)
-        return self.parse(data, key)
+            return await anyio.to_thread.run_sync(self._parse, query, data, key)
+        return self._parse(query, data, key)
 
-    def parse(self, data: bytes, key: str | None = None) -> AssistantRequest:
-        """As `read`, of a body that is there; an empty one is `{}`."""
+    def _parse(self, query: Query, data: bytes, key: str | None) -> AssistantRequest:
         limits = self._limits
         try:
             rest, state = self._split(data or b"{}")
@@ -274,11 +289,10 @@ class RequestReader:
         if sum(name == "state" for name, _ in pairs) > 1:
             raise Refused("duplicate-key", "an object holds the same key twice", "body.state")
         body = convert(plain, Body, "body")
-        if body.thread_id is not None and not _THREAD_ID.fullmatch(body.thread_id):
-            message = "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -"
-            raise Refused("invalid-request", message, "body.threadId")
+        if body.thread_id is not None:
+            _check_thread_id(body.thread_id, "body.threadId")
         context = {name: value for name, value in plain.items() if name not in _OWN}
-        return AssistantRequest(data, body, context, state, key)
+        return AssistantRequest(query, data, body, context=context, state=state, key=key)
 
     def _split(self, data: bytes) -> tuple[bytes, bytes | None]:
         """The body, with as little of its state as may be; and the state."""
@@ -301,6 +315,11 @@ class RequestReader:
         if state is not None and len(state) > _SMALL and data.count(state) == 1:
             return data.replace(state, b"null"), state
         return data, state
+
+
+def _check_thread_id(id: str, field: str) -> None:
+    if not _THREAD_ID.fullmatch(id):
+        raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", field)
 
 
 def _token_in(state: bytes) -> str | None:

@@ -134,7 +134,9 @@ class RunResponse(Response):
         self._settle_s = settle_s
         self._replay = replay
         self._beat_due = False
-        self._sending_since: float | None = None
+        self._sending = False
+        self._beats_waited = 0
+        """How often it was to be sent while the client took nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -158,10 +160,12 @@ class RunResponse(Response):
         def beat() -> None:
             nonlocal timer
             timer = loop.call_later(self._heartbeat_s, beat)
-            if self._sending_since is None:
+            if not self._sending:
                 self._beat_due = True
                 self._stream.wake()
-            elif loop.time() - self._sending_since > self._patience_s:
+                return
+            self._beats_waited += 1
+            if self._beats_waited * self._heartbeat_s > self._patience_s:
                 scope.cancel()  # the connection is cut: the client, if it is there, sees no end
 
         data = b""
@@ -177,13 +181,12 @@ class RunResponse(Response):
             while not ended:
                 if not data:
                     data, ended = await self._next()
-                self._sending_since = loop.time()
+                self._sending = True
                 for start in range(0, len(data), _PIECE):
+                    self._beats_waited = 0
                     piece = data[start : start + _PIECE] if len(data) > _PIECE else data
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                    self._sending_since = loop.time()
-                self._sending_since = None
-                self._beat_due = False
+                self._sending = self._beat_due = False
                 data = b""
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

@@ -204,29 +204,30 @@ def _assistant() -> Schema:
         {"type": "string", "pattern": COMMAND_ID_PATTERN},
         "Makes a repeated request count once.",
     )
+    thread = _parameter("query", "threadId", _THREAD_ID, "As in the body, and goes before that.")
     operations = {
         "assistant": (
             "Gives commands to a thread, and streams its state to the end of the run.",
             {"200": _stream()},
-            [protocol, absence, key],
+            [protocol, thread, absence, key],
             _ASSISTANT,
         ),
         "resume": (
             "Streams the state to the end of the run that goes on.",
             {"200": _stream({REPLAY_HEADER: _header("Bytes that tell what was before.", "integer")})},
-            [protocol],
+            [protocol, thread],
             _ABOUT_A_RUN,
         ),
         "initial-state": (
             "Tells of the run that goes on.",
             {"200": _answer("The run and the state.", "InitialState"), "204": _nothing("There is none.")},
-            [],
+            [thread],
             _ABOUT_A_RUN,
         ),
         "cancel": (
             "Stops the run.",
             {"200": _answer("The run as it ended.", "Cancelled")},
-            [],
+            [thread],
             _ABOUT_A_RUN,
         ),
     }

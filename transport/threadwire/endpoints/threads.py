@@ -194,7 +194,7 @@ class _Endpoints:
             raise _no_thread()
         snapshot = await thread.snapshot("msgpack")
         try:
-            title = await thread.agent.make_title(msgspec.msgpack.decode(snapshot.state))
+            title = await thread.agent.make_title(await _decoded(snapshot.state))
         except AgentError as error:
             raise Refused(error.code, error.message) from None
         if title:
@@ -222,6 +222,12 @@ class _Endpoints:
         id = _thread_id(request)
         name = await self._store.find_name(id)
         return id if name is None else name.id
+
+
+async def _decoded(state: bytes) -> Json:
+    if len(state) < _SMALL:
+        return msgspec.msgpack.decode(state)
+    return await anyio.to_thread.run_sync(msgspec.msgpack.decode, state)
 
 
 def _thread_id(request: Request) -> str:

@@ -73,7 +73,7 @@ class AnonymousThreads:
     async def make(
         self, id: str | None, *, agent: str | None, token: str | None = None, seed: Json = None
     ) -> Thread:
-        """A new thread, with the seed for its state; one without an id is anonymous.
+        """A new thread, with the seed for its state; one without an id that lasts is anonymous.
 
         `token` is the id of an anonymous one, where it must be the same each time.
 
@@ -81,7 +81,7 @@ class AnonymousThreads:
             Refused, StoreError: as `Threads.get`.
         """
         threads = self._threads
-        if id is not None:
+        if id is not None and not id.startswith(_PASSING):
             thread = await threads.get(id, agent=agent)
             if thread.untouched and seed is not None:
                 thread.document.replace(seed)
@@ -94,6 +94,10 @@ class AnonymousThreads:
         await threads.store.create(
             ThreadRecord(id=token, agent=name, created_at=now, updated_at=now), anonymous=True
         )
+        if id is not None and not await threads.store.bind(id, token, keep=False):
+            named = await threads.find(id)  # somebody was faster
+            if named is not None:
+                return named
         thread = await threads.get(token, agent=agent)
         if thread.untouched:
             if seed is not None:

@@ -20,7 +20,7 @@ from ..core.errors import ErrorInfo, StoreUnavailable
 from ..core.frames import Error, Run, RunInfo
 from ..core.lowering import Lowering
 from ..core.merge import Merger
-from ..core.operations import Operation
+from ..core.operations import AppendText, Operation
 from .message import Message, SnapshotMessage, UpdateMessage
 from .subscriber import Subscriber
 from .thread import Thread
@@ -66,11 +66,12 @@ Part: TypeAlias = State | Edits | End
 class Reader:
     """One stream's place in a feed. `on_run` is called with each status of a run, after its updates."""
 
-    __slots__ = ("_backlog", "_edits", "_end", "_feed", "_news", "_state_due", "on_run", "touched")
+    __slots__ = ("_backlog", "_edits", "_end", "_feed", "_news", "_state_due", "_waiter", "on_run", "touched")
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._news = asyncio.Event()
+        self._news = False
+        self._waiter: asyncio.Future[None] | None = None
         self._state_due = True
         self._edits: Edits | None = None
         self._backlog: Merger | None = None
@@ -96,13 +97,21 @@ class Reader:
         return self._end
 
     async def news(self) -> None:
-        """Returns once something may be there to take."""
-        await self._news.wait()
-        self._news.clear()
+        """Returns once something may be there to take. For one caller at a time."""
+        # Once for each token and client: an asyncio.Event costs more.
+        if not self._news:
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        self._news = False
 
     def wake(self) -> None:
         """Makes `news` return."""
-        self._news.set()
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def finish(self, error: ErrorInfo | None) -> None:
         """Ends the stream after what waits."""
@@ -146,7 +155,17 @@ class Reader:
 class Feed:
     """The `Sink` by which the HTTP readers of one thread follow it. Made by `Feeds`."""
 
-    __slots__ = ("_lowering", "_readers", "_state", "_subscriber", "encoding", "on_empty", "over", "thread")
+    __slots__ = (
+        "_behind",
+        "_lowering",
+        "_readers",
+        "_state",
+        "_subscriber",
+        "encoding",
+        "on_empty",
+        "over",
+        "thread",
+    )
 
     def __init__(self, thread: Thread, on_empty: Callable[[Feed], None]) -> None:
         self.thread = thread
@@ -157,6 +176,8 @@ class Feed:
         self._readers: dict[Reader, None] = {}
         self._subscriber: Subscriber | None = None
         self._lowering: Lowering | None = None
+        self._behind = Merger()
+        """What `_lowering` has not been told yet, since nothing depended on it."""
         self._state: bytes | None = None
 
     async def follow(self) -> None:
@@ -185,6 +206,7 @@ class Feed:
         """The state where the feed is, as JSON; made once for readers that come together."""
         assert self._lowering is not None
         if self._state is None:
+            self._catch_up()
             self._state = encode_value(self._lowering.state, "json")
         return self._state
 
@@ -209,6 +231,7 @@ class Feed:
             self._update(message)
         elif isinstance(message, SnapshotMessage):
             self._lowering = Lowering(msgspec.msgpack.decode(message.state))
+            self._behind.clear()
             self._state = None
             for reader in list(self._readers):
                 reader.wake()
@@ -235,12 +258,32 @@ class Feed:
 
     def _update(self, message: UpdateMessage) -> None:
         assert self._lowering is not None
-        lowered = self._lowering.lower(message.operations())
+        operations = message.operations()
+        lowered: Sequence[Operation]
+        if all(type(operation) is AppendText for operation in operations):
+            # A token: the same for any state. Ours is brought up to it when it is needed.
+            lowered = [
+                AppendText(tuple(map(str, operation.path)), operation.value)
+                for operation in operations
+                if type(operation) is AppendText
+            ]
+            self._behind.add(lowered)
+            if self._behind.cost > _MIN_BACKLOG_BYTES:
+                self._catch_up()
+        else:
+            self._catch_up()
+            lowered = self._lowering.lower(operations)
         if lowered:
             self._state = None
             edits = Edits(lowered)
             for reader in self._readers:
                 reader.update(edits)
+
+    def _catch_up(self) -> None:
+        if len(self._behind):
+            assert self._lowering is not None
+            self._lowering.lower(self._behind.operations())
+            self._behind.clear()
 
 
 class Feeds:

@@ -702,7 +702,9 @@ class Runner:
 
     def _ending(self, record: RunRecord, status: RunStatus, error: ErrorInfo | None) -> RunRecord:
         assert status in TRANSITIONS[record.status]
-        return msgspec.structs.replace(record, status=status, error=error, ended_at=self._settings.clock())
+        return msgspec.structs.replace(
+            record, status=status, error=error, ended_at=self._settings.clock(), context=None
+        )
 
     def error_info(self, error: BaseException) -> ErrorInfo:
         """What clients see of an agent's exception; the log has the rest."""

@@ -41,7 +41,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `body` is the RFC 8785 form of the command, so that equal commands have equal bodies.
     `starts` counts the runs that were started with it and have not ended in order. `context` is what
-    came along with it, for its run; see `context`.
+    came along with it, for its run (see the module `context`); None once the command is settled.
     """
 
     id: str
@@ -68,7 +68,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times are UNIX seconds.
 
     `base` is the thread's head when the run began. `starts` counts how often it was begun or, after
-    a crash, gone on with. `context` is what came along with its commands, set when it begins.
+    a crash, gone on with. `context` is what came along with its commands, None once it has ended.
     """
 
     id: str

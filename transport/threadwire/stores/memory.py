@@ -331,7 +331,12 @@ class _Thread:
                 continue
             starts = command.starts if change.starts is None else change.starts
             command = msgspec.structs.replace(
-                command, status=change.status, starts=starts, seq=change.seq, error=change.error
+                command,
+                status=change.status,
+                starts=starts,
+                seq=change.seq,
+                error=change.error,
+                context=command.context if change.status in _OPEN_COMMAND else None,
             )
             self.commands[change.id] = command
             if change.status in _OPEN_COMMAND:

@@ -127,9 +127,18 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
         db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (thread, seq, epoch, entry.data))
     for change in entry.commands:
         db.execute(
-            "UPDATE inbox SET status = ?, starts = coalesce(?, starts), seq = ?, error = ?"
-            " WHERE thread = ? AND id = ?",
-            (change.status, change.starts, change.seq, _pack(change.error), thread, change.id),
+            "UPDATE inbox SET status = :status, starts = coalesce(:starts, starts), seq = :seq,"
+            " error = :error, context = CASE WHEN :open THEN context END"
+            " WHERE thread = :thread AND id = :id",
+            {
+                "status": change.status,
+                "open": change.status in ("queued", "running"),
+                "starts": change.starts,
+                "seq": change.seq,
+                "error": _pack(change.error),
+                "thread": thread,
+                "id": change.id,
+            },
         )
     run = entry.run
     if run is not None:
@@ -138,7 +147,7 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
             " ON CONFLICT (thread, id) DO UPDATE"
             " SET status = excluded.status, started_at = excluded.started_at,"
             " ended_at = excluded.ended_at, error = excluded.error,"
-            " base = excluded.base, starts = excluded.starts",
+            " base = excluded.base, starts = excluded.starts, context = excluded.context",
             (
                 thread,
                 run.id,
