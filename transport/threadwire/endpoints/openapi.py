@@ -19,6 +19,7 @@ from ..engine.store import ThreadPage, ThreadRecord
 from .assistant import Cancelled, InitialState
 from .assistant_request import IDEMPOTENCY_KEY
 from .assistant_stream import ENCODERS, REPLAY_HEADER, THREAD_HEADER
+from .chat_formats import FORMATS
 from .responses import Document
 from .threads import History, NewThread, State, ThreadChange
 
@@ -73,6 +74,33 @@ _ASSISTANT: Final[Schema] = {
         "parentId": _NULLABLE_TEXT,
     },
     "required": ["commands"],
+}
+_CHAT: Final[Schema] = {
+    "description": "Members besides these are the context of the run. Spec: PROTOCOL.md §14.16.",
+    "type": "object",
+    "properties": {
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"enum": ["system", "user", "assistant", "tool"]},
+                    "content": {
+                        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]
+                    },
+                    "id": _NULLABLE_TEXT,
+                    "unstable_id": _NULLABLE_TEXT,
+                },
+                "required": ["role", "content"],
+            },
+        },
+        "threadId": _NULLABLE_THREAD_ID,
+        "parentId": _NULLABLE_TEXT,
+        "unstable_assistantMessageId": _NULLABLE_TEXT,
+        "state": {"description": "It may name an anonymous thread."},
+    },
+    "required": ["messages"],
 }
 _ABOUT_A_RUN: Final[Schema] = {
     "type": "object",
@@ -189,6 +217,9 @@ def _threads() -> Schema:
 
 
 def _assistant() -> Schema:
+    format = _parameter(
+        "query", "format", {"enum": list(FORMATS), "default": "data-stream"}, "The stream's encoding."
+    )
     protocol = _parameter(
         "query", "protocol", {"enum": list(ENCODERS), "default": "data-stream"}, "The stream's encoding."
     )
@@ -223,6 +254,12 @@ def _assistant() -> Schema:
             {"200": _answer("The run and the state.", "InitialState"), "204": _nothing("There is none.")},
             [thread],
             _ABOUT_A_RUN,
+        ),
+        "chat": (
+            "Answers a conversation, and streams the answer's parts.",
+            {"200": _stream()},
+            [format, absence],
+            _CHAT,
         ),
         "cancel": (
             "Stops the run.",
