@@ -27,6 +27,7 @@ const {
   useAssistantTool,
   useAssistantTransportRuntime,
   useAssistantTransportSendCommand,
+  useAui,
   useRemoteThreadListRuntime,
 } = await import("@assistant-ui/react");
 const { convertLangChainMessages } = await import("@assistant-ui/react-langgraph");
@@ -149,6 +150,12 @@ class Page {
       onFinish: () => this.tell("finish", {}),
       onCancel: (params) => this.tell("cancel", { commands: params?.commands ?? null }),
     };
+    // The first message of a listed thread goes out before the runtime knows the id that the list has given it.
+    const useBody = () => {
+      const aui = useAui();
+      if (!options.threads) return options.use.body;
+      return async () => ({ ...options.use.body, threadId: (await aui.threadListItem.initialize()).remoteId });
+    };
     const useInner =
       options.runtime === "data-stream"
         ? () =>
@@ -156,6 +163,7 @@ class Page {
               ...options.use,
               ...handlers,
               headers,
+              body: useBody(),
               onData: (data) => this.tell("data", { data }),
             })
         : () =>
@@ -165,6 +173,7 @@ class Page {
               ...options.use,
               ...handlers,
               headers,
+              body: useBody(),
               converter: (this.converter ??= convert(options.converter === "generic" ? generic : langchain)),
               ...(options.ids && {
                 prepareSendCommandsRequest: (body) => ({
