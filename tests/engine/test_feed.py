@@ -87,6 +87,22 @@ async def test_reader_begins_with_the_state_and_goes_on_with_edits() -> None:
         assert [type(part) for part in client.parts] == [State, Edits]
 
 
+async def test_reader_that_joins_among_tokens_begins_with_all_of_them() -> None:
+    async with thread_of() as (threads, thread):
+        await write(thread, ("text",), "")
+        first = Client(await threads.feeds.join(thread))
+        await first.until({"text": ""})
+        for number in range(1, 4):
+            thread.document.append_text(("text",), "x")
+            await thread.flush()
+            late = Client(await threads.feeds.join(thread))
+            await late.until({"text": "x" * number})
+            assert [type(part) for part in late.parts] == [State]
+        thread.document.append_text(("text",), "y" * 100_000)
+        await thread.flush()
+        await first.until({"text": "xxx" + "y" * 100_000})
+
+
 async def test_encodings_are_made_once_for_all_readers() -> None:
     async with thread_of() as (threads, thread):
         clients = [Client(await threads.feeds.join(thread)) for _ in range(3)]

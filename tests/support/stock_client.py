@@ -176,6 +176,8 @@ class Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.raw = b""
+        self.pieces: list[bytes] = []
+        """The same, as it was sent."""
         self.complete = False
         """Whether the body came to its end."""
         self.finished = False
@@ -183,6 +185,8 @@ class Exchange:
         self.flowing = asyncio.Event()
         """Cleared, the client takes nothing."""
         self.flowing.set()
+        self.stalled = False
+        """Of the body only the first half is sent."""
         self._gone = asyncio.Event()
         self._news = asyncio.Event()
         self._body: list[bytes] = []
@@ -221,7 +225,7 @@ class Exchange:
     # ASGI
 
     async def _receive(self) -> MutableMapping[str, Any]:
-        if self._body:
+        if self._body and not (self.stalled and len(self._body) == 1):
             piece = self._body.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(self._body)}
         await self._gone.wait()
@@ -237,6 +241,7 @@ class Exchange:
                 return
             data = event.get("body", b"")
             self.raw += data
+            self.pieces += [data] if data else []
             if self.status == 200 and "json" not in self.headers.get("content-type", ""):
                 self.reader.feed(data)
             self.complete = not event.get("more_body", False)
@@ -252,9 +257,11 @@ async def post(
     protocol: str = "data-stream",
     headers: dict[str, str] | None = None,
     query: str = "",
+    stalled: bool = False,
 ) -> AsyncIterator[Exchange]:
     """A request; hung up at the end of the block. `content` is bytes, or a value for JSON."""
     exchange = Exchange(protocol)
+    exchange.stalled = stalled
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     exchange._body = [data[: len(data) // 2], data[len(data) // 2 :]]
     given = {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}

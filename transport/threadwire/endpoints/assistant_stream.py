@@ -1,8 +1,8 @@
 """A run's stream as the stock AssistantTransport client reads it, in either of its two protocols.
 
 A data stream ends in silence, and what is cut off at the end of a line looks whole. So one is never
-left there: behind each line stands the beginning of a blank one, which the next takes to its end. A
-server that dies, or a proxy that hides how a connection ended, is then an error to the client.
+left there: with each line the beginning of a blank one is sent, which the next takes to its end. A
+server that dies is then an error to the client, even where a proxy hides how the connection ended.
 
 Spec: PROTOCOL.md §14.10.
 """
@@ -39,6 +39,8 @@ class Encoder(Protocol):
     """How a protocol says what there is to say."""
 
     media_type: str
+    begin: bytes
+    """What comes first, at once."""
     heartbeat: bytes
     """What means nothing, and may come between any two parts."""
 
@@ -60,6 +62,7 @@ class DataStream:
     """Lines of a type and a JSON value."""
 
     media_type = "text/plain; charset=utf-8"
+    begin = b" "
     heartbeat = b"\n "
     end = b"\n"
 
@@ -77,6 +80,7 @@ class AssistantTransport:
     """Server-sent events."""
 
     media_type = "text/event-stream"
+    begin = b":\n\n"
     heartbeat = b":\n\n"
     end = b"data: [DONE]\n\n"
 
@@ -168,18 +172,20 @@ class RunResponse(Response):
             if self._beats_waited * self._heartbeat_s > self._patience_s:
                 scope.cancel()  # the connection is cut: the client, if it is there, sees no end
 
-        data = b""
+        data = self._encoder.begin
         if self._replay:
-            data = await self._first()
+            data += await self._first()
             self.headers[REPLAY_HEADER] = str(len(data))
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         beat()
+        settles = not self._replay
+        ended = False
         try:
-            if not self._replay:
-                await self._stream.settle(self._settle_s)
-            ended = False
             while not ended:
                 if not data:
+                    if settles:
+                        settles = False
+                        await self._stream.settle(self._settle_s)
                     data, ended = await self._next()
                 self._sending = True
                 for start in range(0, len(data), _PIECE):
