@@ -44,7 +44,7 @@ async def test_a_websocket_client_and_two_pages_see_one_state_throughout(
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             await first.send("count 60 every 10")
-            await first.until(lambda: first.texts[1:])
+            await first.until(lambda: first.texts[1:] and first.texts[1])
             await second.do("resume")
             await first.until(settled(first, 1))
             await second.until(settled(second, 1))
@@ -52,6 +52,7 @@ async def test_a_websocket_client_and_two_pages_see_one_state_throughout(
                 while view.run is None or view.run.status != "completed":
                     await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
+        assert (first.errors, second.errors) == ([], [])
         assert first.shown["state"] == second.shown["state"] == view.state
         assert view.state == (await server.state(name))["state"]
         # Both pages went through states that the thread had, in their order.
@@ -80,7 +81,7 @@ async def test_a_websocket_client_keeps_a_run_alive_that_the_page_has_left(
     async with server.client() as client:
         view = await client.open(name)
         await page.send("count 250 every 10")
-        await page.until(lambda: page.texts[1:])
+        await page.until(lambda: page.texts[1:] and page.texts[1])
         await page.do("stop")
         await client.until_run(name, "completed", "cancelled")
         assert view.run.status == "completed"

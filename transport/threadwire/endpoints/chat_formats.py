@@ -194,32 +194,24 @@ class ChatEncoder:
     def __init__(self, parts: PartStream, format: Format, *, thread: str | None) -> None:
         self.media_type = format.media_type
         self.heartbeat = format.heartbeat
+        self.begin = format.begin(thread)
         self._parts = parts
         self._format = format
-        self._thread = thread
-        self._begun = False
         self._failed = False
 
     def state(self, data: bytes) -> bytes:
-        return self._begin() + self._all(self._parts.state(_state.decode(data).messages))
+        return self._all(self._parts.state(_state.decode(data).messages))
 
     def operations(self, operations: Sequence[Operation]) -> bytes:
         return self._all(self._parts.apply(operations))
 
     def error(self, error: ErrorInfo) -> bytes:
         self._failed = True
-        return self._begin() + self._format.error(error.message)
+        return self._format.error(error.message)
 
     @property
     def end(self) -> bytes:
-        finish = self._all(self._parts.finish(failed=self._failed))
-        return self._begin() + finish + self._format.end
-
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
-        return self._format.begin(self._thread)
+        return self._all(self._parts.finish(failed=self._failed)) + self._format.end
 
     def _all(self, events: Sequence[Event]) -> bytes:
         return b"".join(map(self._format.event, events))
