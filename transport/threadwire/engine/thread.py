@@ -32,7 +32,7 @@ from ..core.errors import (
     WriteConflict,
 )
 from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
-from ..core.operations import Json, apply_in_place
+from ..core.operations import AppendText, Json, apply_in_place
 from ..core.session import read_position
 from .absence import Absence
 from .agent import Agent
@@ -618,15 +618,17 @@ class Thread:
             data = encode_log(operations)
             self._head += 1
             encoder = self._encoder
+            first = operations[0]
             update = UpdateMessage(
                 encoder=encoder,
                 epoch=self.epoch,
                 seq=self._head,
                 data=data,
                 json=encoder.json(self._head, operations) if self._json_readers else None,
+                token=first if type(first) is AppendText and len(operations) == 1 else None,
             )
             # Strings of the state that anyone else holds can't grow in place.
-            del operations
+            del operations, first
         snapshots = None
         if self._snapshot_waiters:
             snapshots = self._encode_for_waiters()
