@@ -32,6 +32,10 @@ THREAD_HEADER: Final = "Threadwire-Thread"
 _PIECE: Final = 256 * 1024
 """No more is sent at once, so that a slow client is told from one that is gone."""
 
+_PACE_S: Final = 0.001
+"""The least time from one part to the next: what comes sooner is joined. Each part costs the client a
+rendering; tokens of models come further apart, and don't wait."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -177,14 +181,18 @@ class RunResponse(Response):
         beat()
         settles = not self._replay
         ended = False
+        next_at = 0.0
         try:
             while not ended:
                 if not data:
                     if settles:
                         settles = False
                         await self._stream.settle(self._settle_s)
+                    if (early_s := next_at - loop.time()) > 0:
+                        await asyncio.sleep(early_s)
                     part = self._stream.take()
                     if part is not None:
+                        next_at = loop.time() + _PACE_S
                         data = self._encoded(part)
                         ended = isinstance(part, End)
                     elif self._beat_due:
