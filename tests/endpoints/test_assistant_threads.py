@@ -169,6 +169,18 @@ async def test_websocket_clients_are_told_the_id_behind_another_name() -> None:
             assert (await socket.until(Snapshot)).state["messages"] == ["one", "two"]
 
 
+async def test_thread_made_beforehand_gives_its_place_after_a_restart_too() -> None:
+    store = MemoryStore()
+    async with serving(store=store) as app, client_of(app) as http:
+        await http.post("/threads", json={"id": "mine", "title": "Lunch"})
+        first = await ask(app, body("one"))
+    async with serving(store=store) as app:
+        assert await state_of(app, "mine") == {}
+        second = await ask(app, body("two", threadId="mine", state=first.state))
+        assert second.state["messages"] == ["one", "two"]
+        assert await listed(app) == [thread(first)]
+
+
 async def test_names_and_tokens_outlive_a_restart() -> None:
     store = MemoryStore()
     async with serving(store=store) as app:
