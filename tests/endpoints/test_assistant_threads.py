@@ -12,11 +12,13 @@ import anyio
 import pytest
 
 import threadwire
+from tests.support.asgi import connected
 from tests.support.engine import follow
 from tests.support.http import client_of, error_of
 from tests.support.stock_client import Exchange, body, message, post
 from tests.support.virtual_time import in_virtual_time
 from threadwire.core.errors import Refused
+from threadwire.core.frames import CommandState, Error, Snapshot
 from threadwire.endpoints.app import Application, create_app
 from threadwire.engine.settings import Settings
 from threadwire.stores.memory import MemoryStore
@@ -147,6 +149,36 @@ async def test_thread_made_beforehand_and_open_elsewhere_gives_its_place() -> No
         found = await app.threads.find("mine")
         assert found is not None
         assert found.id == thread(first)
+
+
+@pytest.mark.spec("9.5")
+async def test_websocket_clients_are_told_the_id_behind_another_name() -> None:
+    async with serving() as app:
+        first = await ask(app, body("one"))
+        await ask(app, body("two", threadId="mine", state=first.state))
+        async with connected(app) as socket:
+            command = {"type": "command", "thread": "mine", "id": "c", "command": message("no")}
+            socket.say({"type": "open", "thread": "mine"}, command)
+            error = await socket.until(Error, code="conflict")
+            assert (error.thread, error.field) == ("mine", "thread")
+            assert thread(first) in error.message
+            refusal = await socket.until(CommandState, id="c")
+            assert refusal.error is not None
+            assert (refusal.status, refusal.error.code) == ("rejected", "conflict")
+            socket.say({"type": "open", "thread": thread(first)})
+            assert (await socket.until(Snapshot)).state["messages"] == ["one", "two"]
+
+
+async def test_thread_made_beforehand_gives_its_place_after_a_restart_too() -> None:
+    store = MemoryStore()
+    async with serving(store=store) as app, client_of(app) as http:
+        await http.post("/threads", json={"id": "mine", "title": "Lunch"})
+        first = await ask(app, body("one"))
+    async with serving(store=store) as app:
+        assert await state_of(app, "mine") == {}
+        second = await ask(app, body("two", threadId="mine", state=first.state))
+        assert second.state["messages"] == ["one", "two"]
+        assert await listed(app) == [thread(first)]
 
 
 async def test_names_and_tokens_outlive_a_restart() -> None:

@@ -210,7 +210,11 @@ async def test_stream_waits_for_a_run_that_was_told_of_by_nobody_yet() -> None:
         parts: list[Any] = []
         with anyio.fail_after(5):
             while not parts or not isinstance(parts[-1], End):
-                parts.append(await stream.next())
+                part = stream.take()
+                if part is None:
+                    await stream.news()
+                else:
+                    parts.append(part)
         stream.close()
         assert thread.run_info is not None
         assert thread.run_info.status == "completed"

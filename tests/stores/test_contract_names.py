@@ -121,6 +121,20 @@ async def test_thread_made_beforehand_gives_its_place_and_its_title(store: Store
     assert await listed(store) == ["t"]
 
 
+async def test_thread_that_only_had_owners_gives_its_place_too(open_store: OpenStore) -> None:
+    async with open_store() as store:
+        await create(store, "t", anonymous=True)
+        await create(store, "made")
+        await create(store, "written")
+        assert await write(store, (await own(store, "written")).next()) == [None]
+    async with open_store() as store:
+        for id in ("made", "written"):
+            assert (await own(store, id)).head > 0
+        assert not await store.bind("written", "t", keep=True)
+        assert await store.bind("made", "t", keep=True)
+        assert await store.find_name("made") == ThreadName("t", False)
+
+
 async def test_name_of_a_thread_in_use_is_not_given_away(store: Store) -> None:
     await create(store, "t", anonymous=True)
     await own(store, "used")

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ErrorInfo
 from ..core.operations import Operation
-from ..engine.feed import Edits, End, State
+from ..engine.feed import Edits, End, Part, State
 from ..engine.run_stream import RunStream
 
 REPLAY_HEADER: Final = "Aui-Replay-Content-Length"
@@ -31,6 +31,10 @@ THREAD_HEADER: Final = "Threadwire-Thread"
 
 _PIECE: Final = 256 * 1024
 """No more is sent at once, so that a slow client is told from one that is gone."""
+
+_PACE_S: Final = 0.001
+"""The least time from one part to the next: what comes sooner is joined. Each part costs the client a
+rendering; tokens of models come further apart, and don't wait."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -180,13 +184,25 @@ class RunResponse(Response):
         beat()
         settles = not self._replay
         ended = False
+        next_at = 0.0
         try:
             while not ended:
                 if not data:
                     if settles:
                         settles = False
                         await self._stream.settle(self._settle_s)
-                    data, ended = await self._next()
+                    if (early_s := next_at - loop.time()) > 0:
+                        await asyncio.sleep(early_s)
+                    part = self._stream.take()
+                    if part is not None:
+                        next_at = loop.time() + _PACE_S
+                        data = self._encoded(part)
+                        ended = isinstance(part, End)
+                    elif self._beat_due:
+                        data = self._encoder.heartbeat
+                    else:
+                        await self._stream.news()
+                        continue
                 self._sending = True
                 for start in range(0, len(data), _PIECE):
                     self._beats_waited = 0
@@ -201,23 +217,14 @@ class RunResponse(Response):
 
     async def _first(self) -> bytes:
         """The state that the stream begins with; empty where it ends without one."""
-        while True:
-            part = await self._stream.next()
-            if isinstance(part, State):
-                return self._encoder.state(part.data)
-            if isinstance(part, End):
-                return b""  # which is taken once more
+        while (part := self._stream.take()) is None:
+            await self._stream.news()
+        return self._encoder.state(part.data) if isinstance(part, State) else b""  # an end is taken again
 
-    async def _next(self) -> tuple[bytes, bool]:
-        """What is to be sent next, and whether it is the last."""
-        while True:
-            part = await self._stream.next()
-            if isinstance(part, Edits):
-                return part.encoded(self._encoder.operations), False
-            if isinstance(part, State):
-                return self._encoder.state(part.data), False
-            if isinstance(part, End):
-                error = b"" if part.error is None else self._encoder.error(part.error)
-                return error + self._encoder.end, True
-            if self._beat_due:
-                return self._encoder.heartbeat, False
+    def _encoded(self, part: Part) -> bytes:
+        if isinstance(part, Edits):
+            return part.encoded(self._encoder.operations)
+        if isinstance(part, State):
+            return self._encoder.state(part.data)
+        error = b"" if part.error is None else self._encoder.error(part.error)
+        return error + self._encoder.end

@@ -20,7 +20,7 @@ from ..core.errors import ErrorInfo, StoreUnavailable
 from ..core.frames import Error, Run, RunInfo
 from ..core.lowering import Lowering
 from ..core.merge import Merger
-from ..core.operations import AppendText, Operation
+from ..core.operations import AppendText, Operation, Path
 from .message import Message, SnapshotMessage, UpdateMessage
 from .subscriber import Subscriber
 from .thread import Thread
@@ -157,7 +157,9 @@ class Feed:
 
     __slots__ = (
         "_behind",
+        "_keys",
         "_lowering",
+        "_path",
         "_readers",
         "_state",
         "_subscriber",
@@ -179,6 +181,9 @@ class Feed:
         self._behind = Merger()
         """What `_lowering` has not been told yet, since nothing depended on it."""
         self._state: bytes | None = None
+        self._path: Path = ()
+        self._keys: Path = ()
+        """The last path that text was appended to, and its segments as strings."""
 
     async def follow(self) -> None:
         """Begins. Raises StoreUnavailable where the thread is closed."""
@@ -263,7 +268,7 @@ class Feed:
         if all(type(operation) is AppendText for operation in operations):
             # A token: the same for any state. Ours is brought up to it when it is needed.
             lowered = [
-                AppendText(tuple(map(str, operation.path)), operation.value)
+                AppendText(self._strings(operation.path), operation.value)
                 for operation in operations
                 if type(operation) is AppendText
             ]
@@ -278,6 +283,11 @@ class Feed:
             edits = Edits(lowered)
             for reader in self._readers:
                 reader.update(edits)
+
+    def _strings(self, path: Path) -> Path:
+        if path != self._path:
+            self._path, self._keys = path, tuple(map(str, path))
+        return self._keys
 
     def _catch_up(self) -> None:
         if len(self._behind):

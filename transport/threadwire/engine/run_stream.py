@@ -26,10 +26,12 @@ class RunStream:
 
     Attributes:
         thread: the thread that it shows.
+        news: a coroutine function that returns once something may be there to take.
     """
 
     def __init__(self, thread: Thread, reader: Reader) -> None:
         self.thread = thread
+        self.news = reader.news
         self._reader = reader
         self._pending: set[str] = set()
         self._rejection: ErrorInfo | None = None
@@ -74,16 +76,12 @@ class RunStream:
             while not self._reader.touched:
                 await self._reader.news()
 
-    async def next(self) -> Part | None:
-        """The next part: first a `State`, at last an `End`. None where `wake` was called meanwhile."""
-        part = self._reader.take()
-        if part is None:
-            await self._reader.news()
-            part = self._reader.take()
-        return part
+    def take(self) -> Part | None:
+        """The next part: first a `State`, at last an `End`. None where there is none yet."""
+        return self._reader.take()
 
     def wake(self) -> None:
-        """Makes `next` return."""
+        """Makes `news` return."""
         self._reader.wake()
 
     def close(self) -> None:

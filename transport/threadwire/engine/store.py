@@ -273,7 +273,7 @@ class Store(Protocol):
     async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
         """Makes `name` another name of an anonymous thread, for as long as that lives.
 
-        With `keep` it isn't anonymous any longer. Where a thread without any update or command has that
+        With `keep` it isn't anonymous any longer. Where a thread without any operation or command has that
         id and the same agent, it is removed, and the other one gets its title, archive flag and `custom`.
 
         False, and nothing changed, where the thread isn't anonymous (unless `name` is its name already),

@@ -32,7 +32,7 @@ from ..core.errors import (
     WriteConflict,
 )
 from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
-from ..core.operations import Json, apply_in_place
+from ..core.operations import AppendText, Json, apply_in_place
 from ..core.session import read_position
 from .absence import Absence
 from .agent import Agent
@@ -63,6 +63,8 @@ _SNAPSHOT_ROWS: Final = 5000
 _RUN_BYTES: Final = 32 * 1024 * 1024
 """What a run may write in rows after a snapshot before another is stored."""
 _LOG_PAGE: Final = 1000
+_NOTHING: Final = encode_log(())
+"""The row of a new owner."""
 
 T = TypeVar("T")
 _Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
@@ -133,6 +135,7 @@ class Thread:
         "_stored_bytes",
         "_stored_seq",
         "_storing_snapshot",
+        "_written",
         "absence",
         "agent",
         "agent_name",
@@ -175,6 +178,7 @@ class Thread:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._document, self._history = self._load(owned)
+        self._written = owned.snapshot is not None or any(row.data != _NOTHING for row in owned.tail)
         self._head = owned.head
         self._committed = owned.head
         self._facts: _Facts | None = None
@@ -247,8 +251,8 @@ class Thread:
 
     @property
     def untouched(self) -> bool:
-        """Whether no update was ever made or is about to be."""
-        return not self._head and not self._document.dirty
+        """Whether nothing was ever written or is about to be; that it had several owners is no writing."""
+        return not self._written and not self._document.dirty
 
     @property
     def size(self) -> int:
@@ -617,16 +621,19 @@ class Thread:
                 self._encoded.clear()
             data = encode_log(operations)
             self._head += 1
+            self._written = True
             encoder = self._encoder
+            first = operations[0]
             update = UpdateMessage(
                 encoder=encoder,
                 epoch=self.epoch,
                 seq=self._head,
                 data=data,
                 json=encoder.json(self._head, operations) if self._json_readers else None,
+                token=first if type(first) is AppendText and len(operations) == 1 else None,
             )
             # Strings of the state that anyone else holds can't grow in place.
-            del operations
+            del operations, first
         snapshots = None
         if self._snapshot_waiters:
             snapshots = self._encode_for_waiters()

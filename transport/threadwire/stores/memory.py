@@ -39,6 +39,7 @@ from .epochs import next_epoch
 
 _OPEN_COMMAND = ("queued", "running")
 _OPEN_RUN = ("queued", "running", "waiting")
+_NOTHING = encode_log(())
 
 
 class MemoryStore:
@@ -196,7 +197,8 @@ class MemoryStore:
         if self._names.get(name, thread) != thread:
             return False
         if other is not None:
-            if other.head or other.commands or other.record.agent != held.record.agent:
+            used = other.floor or other.commands or any(row != _NOTHING for row in other.rows)
+            if used or other.record.agent != held.record.agent:
                 return False
             held.record = msgspec.structs.replace(
                 held.record,

@@ -378,10 +378,11 @@ def bind(db: Connection, name: str, thread: str, *, keep: bool) -> bool:
     if named is not None and named.id == name:
         # One that was made beforehand, to have an id; nothing has come of it.
         unused = db.execute(
-            "SELECT archived FROM thread u WHERE id = ? AND head = 0"
+            "SELECT archived FROM thread u WHERE id = ? AND floor_seq = 0"
             " AND agent = (SELECT agent FROM thread WHERE id = ?)"
-            " AND NOT EXISTS (SELECT 1 FROM inbox WHERE thread = u.id)",
-            (name, thread),
+            " AND NOT EXISTS (SELECT 1 FROM inbox WHERE thread = u.id)"
+            " AND NOT EXISTS (SELECT 1 FROM log WHERE thread = u.id AND data <> ?)",
+            (name, thread, encode_log(())),
         ).fetchone()
         if unused is None:
             return False
