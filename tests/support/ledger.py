@@ -50,7 +50,7 @@ BEHAVIOURS: Final = (
 class Mark(threadwire.Command, tag="mark"):
     """Its handler enters the id, after `ticks` waits."""
 
-    id: str
+    name: str
     ticks: int = 0
     refuse: bool = False
 
@@ -58,7 +58,7 @@ class Mark(threadwire.Command, tag="mark"):
 class Now(threadwire.Command, tag="now"):
     """The same at once, beside a run."""
 
-    id: str
+    name: str
     ticks: int = 0
     refuse: bool = False
 
@@ -67,7 +67,7 @@ def some_body(dice: random.Random, id: str, behaviours: Sequence[str] = BEHAVIOU
     """A command with the effect `id`."""
     kind = dice.choice(("message", "message", "message", "message", "message", "message", "mark", "now"))
     if kind != "message":
-        return {"type": kind, "id": id, "ticks": dice.randrange(3), "refuse": dice.random() < 0.2}
+        return {"type": kind, "name": id, "ticks": dice.randrange(3), "refuse": dice.random() < 0.2}
     parts: list[Json] = [{"type": "text", "text": f"{id} {dice.choice(behaviours)}"}]
     return {"type": "add-message", "message": {"role": "user", "parts": parts}}
 
@@ -94,11 +94,11 @@ class Ledger:
                 await self._moment(0, 0, 0.001)
         except asyncio.CancelledError:
             if run.cancelled:
-                self._without_effect.add(command.id)
+                self._without_effect.add(command.name)
             raise
         if command.refuse:
             raise threadwire.CommandError("no", "not this one")
-        enter(run, command.id)
+        enter(run, command.name)
 
     async def _carry_out(self, run: threadwire.Run, command: threadwire.Command) -> None:
         assert isinstance(command, threadwire.AddMessage)

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import anyio
 
 from tests.support import virtual_time
+from tests.support.browsers import Browser, end_all
 from tests.support.faulty_store import Faults, FaultyStore, Truth, at_once
 from tests.support.hosted_ledger import HOSTED_BEHAVIOURS, HostedLedger
 from tests.support.ledger import BEHAVIOURS, Ledger, some_body
@@ -26,9 +27,12 @@ from threadwire.core.codec import Encoding
 from threadwire.core.errors import StoreError
 from threadwire.core.frames import CommandState, Error, Heartbeat, Run, RunInfo, Snapshot, Update
 from threadwire.core.operations import Json, apply
+from threadwire.endpoints import assistant
+from threadwire.endpoints.http import http_application
 from threadwire.endpoints.websocket import WebSocketEndpoint
-from threadwire.engine import subscriber
+from threadwire.engine import feed, subscriber
 from threadwire.engine.agent import Agent
+from threadwire.engine.anonymous import AnonymousThreads
 from threadwire.engine.settings import Settings
 from threadwire.engine.store import RunRecord
 from threadwire.engine.threads import Threads
@@ -57,7 +61,10 @@ def simulate(seed: int) -> None:
     # With some seeds a slow reader is given a snapshot soon, though all states are small.
     backlog = 200 if seed % 3 == 0 else subscriber._MIN_BACKLOG_BYTES
     try:
-        with patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog):
+        with (
+            patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog),
+            patch.object(feed, "_MIN_BACKLOG_BYTES", backlog),
+        ):
             virtual_time.run(_World(seed).play())
         assert not complaints.texts, complaints.texts[0]
     except BaseException as error:
@@ -299,6 +306,11 @@ class _World:
             else Ledger(random.Random(seed + 2), self._without_effect).agent
         )
         self._clients = [_Client(self, number) for number in range(dice.randrange(1, 5))]
+        self._browsers = [
+            Browser(f"browser {number}", self.store, self.failures) for number in range(dice.randrange(3))
+        ]
+        self._http: Any = None
+        self._requests: set[asyncio.Task[None]] = set()
         self._threads: Threads
         self._endpoint: WebSocketEndpoint
         self._robbed: set[str] = set()
@@ -346,6 +358,8 @@ class _World:
             try:
                 async with self._threads:
                     self._endpoint = WebSocketEndpoint(self._threads)
+                    routes = assistant.routes(self._threads, AnonymousThreads(self._threads))
+                    self._http = http_application(routes, settings=self._settings)
                     beat = asyncio.ensure_future(self._endpoint.beat())
                     try:
                         yield
@@ -359,6 +373,7 @@ class _World:
                             await self._threads.drain(self.dice.choice((0, 0.5, 5)))
                         for client in self._clients:
                             client.drop()
+                        await end_all(self._browsers, self._requests, crashes=crashes)
                         while self._connections:
                             await asyncio.wait(self._connections)
             except StoreError:
@@ -395,6 +410,9 @@ class _World:
         client = dice.choice(self._clients)
         thread = dice.choice(THREADS if dice.random() < 0.3 else THREADS[:1])
         if self._hosted and dice.random() < 0.5 and self._say_answers(client, thread):
+            return
+        if self._browsers and dice.random() < 0.3:
+            self._browse(dice.choice(self._browsers), thread)
             return
         match dice.randrange(22):
             case 0 | 1 | 2 | 3 | 4:
@@ -441,9 +459,33 @@ class _World:
                 said = True
         return said
 
+    def _browse(self, browser: Browser, thread: str) -> None:
+        dice = self.dice
+        match dice.randrange(8):
+            case 0 | 1 | 2 | 3 | 4:
+                if dice.random() < 0.6:
+                    sent = [
+                        self._add(thread, some_body(dice, self._next_id(), self._behaviours))
+                        for _ in range(dice.choice((1, 1, 3)))
+                    ]
+                else:
+                    known = [each for each in self.commands.values() if each.thread == thread]
+                    sent = dice.sample(known, min(len(known), dice.choice((0, 1, 2))))
+                work = browser.ask(self._http, thread, sent, dice.randrange(8))
+                request = asyncio.ensure_future(work)
+                self._requests.add(request)
+                request.add_done_callback(self._requests.discard)
+            case 5:
+                browser.hang_up()
+            case 6 | 7:
+                browser.be_slow(dice.random() < 0.5)
+
+    @property
+    def _behaviours(self) -> Sequence[str]:
+        return HOSTED_BEHAVIOURS if self._hosted else BEHAVIOURS
+
     def _command(self, thread: str) -> _Sent:
-        behaviours = HOSTED_BEHAVIOURS if self._hosted else BEHAVIOURS
-        body = some_body(self.dice, self._next_id(), behaviours)
+        body = some_body(self.dice, self._next_id(), self._behaviours)
         return self._add(thread, body, self.dice.choice(STRATEGIES))
 
     def _answer(self, client: _Client, thread: str) -> _Sent | None:
@@ -496,9 +538,11 @@ class _World:
 
     async def _come_to_rest(self) -> None:
         """Every client is back, what isn't settled is sent again, what goes on for ever is cancelled."""
+        for browser in self._browsers:
+            browser.be_slow(False)
         for id in self._robbed:
             # An owner learns that it was robbed when it writes.
-            self._add(id, {"type": "mark", "id": self._next_id()})
+            self._add(id, {"type": "mark", "name": self._next_id()})
         with anyio.fail_after(3600):
             resting = False
             while not resting:

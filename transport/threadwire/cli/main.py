@@ -165,6 +165,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
+                on_disconnect=settings.on_disconnect,
             )
         except ValueError as error:
             raise StartupError(f"--store: {error}") from None
@@ -211,6 +212,7 @@ def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket
         f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
         f"  store      {_public(settings.store)}",
         f"  websocket  ws://{host}:{port}/ws",
+        f"  assistant  http://{host}:{port}/assistant",
     )
     print("\n".join(lines), flush=True)
 

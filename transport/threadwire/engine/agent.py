@@ -22,6 +22,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from ..core.commands import BUILT_IN, Command, CommandRegistry
+from ..core.errors import Refused
 from ..core.operations import Json
 from .notes import Notes
 from .run import Run
@@ -29,6 +30,7 @@ from .store import Store
 
 C = TypeVar("C", bound=Command)
 AgentFunction: TypeAlias = Callable[[Run], Awaitable[None] | AsyncIterator[object] | None]
+TitleFunction: TypeAlias = Callable[[Json], Awaitable[str | None]]
 HandlerFunction: TypeAlias = Callable[[Run, C], Awaitable[None] | None]
 
 _THREADS: Final = 64
@@ -54,7 +56,8 @@ class Agent:
 
     Attributes:
         name: the default name to serve it under.
-        seed: whether clients may give a new thread its first state.
+        seed: whether clients may give a new thread its first state; None: stock HTTP clients only, which
+            always send one.
         blocking: whether it edits the state from another thread than the event loop's.
         continues: whether it can go on with a run that a crash or a stop of the server has cut.
     """
@@ -62,9 +65,10 @@ class Agent:
     blocking: bool = False
     continues: bool = False
 
-    def __init__(self, name: str, *, seed: bool = False) -> None:
+    def __init__(self, name: str, *, seed: bool | None = None) -> None:
         self.name = name
         self.seed = seed
+        self._title: TitleFunction | None = None
         self.registry = CommandRegistry()
         self._handlers: dict[type[Command], Handler[Any]] = {}
 
@@ -120,6 +124,29 @@ class Agent:
 
         return register
 
+    def title(self, function: TitleFunction) -> TitleFunction:
+        """Registers an async function that makes a title of a thread's state, for `POST .../title`."""
+        self._title = function
+        return function
+
+    async def make_title(self, state: Json) -> str | None:
+        """A title for a thread of this state.
+
+        Raises:
+            Refused: `not-found` where the agent makes no titles.
+        """
+        if self._title is None:
+            raise Refused("not-found", "this agent makes no titles")
+        return await self._title(state)
+
+    def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
+        """The first state of a thread, of what a client has sent for one. Hosts override it.
+
+        Raises:
+            Refused: naming what is wrong, under `state`.
+        """
+        return state
+
     def handler(self, command: Command) -> Handler[Any] | None:
         """The handler for a command, where it has one."""
         return self._handlers.get(type(command))
@@ -132,7 +159,7 @@ class FunctionAgent(Agent):
     plain, and then it runs in a worker thread.
     """
 
-    def __init__(self, function: AgentFunction, *, name: str | None = None, seed: bool = False) -> None:
+    def __init__(self, function: AgentFunction, *, name: str | None = None, seed: bool | None = None) -> None:
         super().__init__(name or str(getattr(function, "__name__", type(function).__name__)), seed=seed)
         self._function = function
         called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
@@ -170,9 +197,11 @@ def _worker_limit() -> anyio.CapacityLimiter:
 @overload
 def agent(function: AgentFunction, /) -> FunctionAgent: ...
 @overload
-def agent(*, name: str | None = None, seed: bool = False) -> Callable[[AgentFunction], FunctionAgent]: ...
 def agent(
-    function: AgentFunction | None = None, /, *, name: str | None = None, seed: bool = False
+    *, name: str | None = None, seed: bool | None = None
+) -> Callable[[AgentFunction], FunctionAgent]: ...
+def agent(
+    function: AgentFunction | None = None, /, *, name: str | None = None, seed: bool | None = None
 ) -> FunctionAgent | Callable[[AgentFunction], FunctionAgent]:
     """Makes an agent of a function: `@threadwire.agent`, or with options `@threadwire.agent(name=...)`."""
     if function is not None:

@@ -13,7 +13,6 @@ import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -26,6 +25,7 @@ from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json, Path
 from .agent import Handler
 from .beside import Beside, NotingDraft, keep_written
+from .context import Sent, context_of, joined
 from .hosting import Hosting, Questions
 from .notes import Notes
 from .run import TRANSITIONS, Batch, Given, Host, Run, ended
@@ -46,13 +46,17 @@ _STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the
 class _Active:
     """The run that goes on."""
 
-    __slots__ = ("draft", "ended", "given", "record", "rollback", "run", "stop", "task")
+    __slots__ = ("draft", "ended", "given", "record", "rollback", "run", "sent", "stop", "task")
 
-    def __init__(self, record: RunRecord, run: Run, draft: Draft, given: list[Given]) -> None:
+    def __init__(
+        self, record: RunRecord, run: Run, draft: Draft, given: list[Given], sent: Sent | None
+    ) -> None:
         self.record = record
         self.run = run
         self.draft = draft
         self.given = given
+        self.sent = sent
+        """What came along with all that it was given."""
         self.task: asyncio.Task[None] | None = None
         self.stop: tuple[RunStatus, ErrorInfo | None] | None = None
         """How the run is to end, once it has been told to stop."""
@@ -152,7 +156,13 @@ class Runner:
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
                 )
                 continue
-            each = Given(record.id, command, order=record.order, starts=record.starts)
+            each = Given(
+                record.id,
+                command,
+                order=record.order,
+                starts=record.starts,
+                sent=Sent.decode(record.context),
+            )
             self._thread.intake.remember(record.id)
             if goes_on and record.status == "running" and not handled:
                 given.append(each)
@@ -203,14 +213,14 @@ class Runner:
             if isinstance(each.command, AddToolResult):
                 self._thread.waiting.note_answered(each.command.tool_call_id)
         self._cut = cut.status
-        active = self._make_active(record, given)
+        active = self._make_active(record, given, Sent.decode(cut.context))
         self._spawn(active, self._execute_again(active))
 
-    def _make_active(self, record: RunRecord, given: list[Given]) -> _Active:
+    def _make_active(self, record: RunRecord, given: list[Given], sent: Sent | None) -> _Active:
         draft = self._make_draft()
         # `given` grows with what comes into the run; its batch doesn't.
-        run = self._make_run(record.id, draft, tuple(given), host=self)
-        active = self._active = _Active(record, run, draft, given)
+        run = self._make_run(record.id, draft, tuple(given), host=self, sent=sent)
+        active = self._active = _Active(record, run, draft, given, sent)
         return active
 
     # the queue
@@ -258,6 +268,8 @@ class Runner:
         assert self._active is not None
         given.steered = True
         self._active.given.append(given)
+        self._active.sent = joined([self._active.sent, given.sent])
+        self._thread.absence.changed()
         self._thread.command_changed(
             CommandChange(id=given.id, status="running", starts=given.starts + 1), before=True
         )
@@ -281,11 +293,13 @@ class Runner:
             return
         given = sorted(self._queue.values(), key=lambda each: each.order)
         self._queue.clear()
+        sent = joined([each.sent for each in given])
         record = RunRecord(
             id=self._settings.new_id(),
             status="running",
             started_at=self._settings.clock(),
             base=self._thread.head,
+            context=None if sent is None else sent.encode(),
         )
         self._thread.run_changed(record)
         if not self._thread.document.dirty:  # else what was written before comes after the base
@@ -294,17 +308,28 @@ class Runner:
             self._thread.command_changed(
                 CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
             )
-        active = self._make_active(record, given)
+        active = self._make_active(record, given, sent)
         self._spawn(active, self._execute(active, active.run.commands.given))
 
     def _spawn(self, active: _Active, work: Coroutine[Any, Any, None]) -> None:
         active.task = self._thread.spawn(work)
         active.task.add_done_callback(lambda task: self._finished(active, task))
+        self._thread.absence.changed()
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long the run that is at work may go on with nobody there to see it; None: for ever."""
+        active = self._active
+        if active is None or active.ended or active.stop or active.record.status != "running":
+            return None
+        return None if active.sent is None else active.sent.absence_s
 
     def _make_draft(self) -> Draft:
         return (LockedDraft if self._thread.agent.blocking else Draft)(self._thread.document)
 
-    def _make_run(self, id: str, draft: Draft, given: Sequence[Given], *, host: Host) -> Run:
+    def _make_run(
+        self, id: str, draft: Draft, given: Sequence[Given], *, host: Host, sent: Sent | None
+    ) -> Run:
         return Run(
             id=id,
             thread=self._thread.id,
@@ -312,7 +337,7 @@ class Runner:
             draft=draft,
             host=host,
             given=given,
-            context=MappingProxyType({}),
+            context=context_of(sent),
         )
 
     async def _execute(self, active: _Active, batch: Sequence[Given]) -> None:
@@ -456,6 +481,7 @@ class Runner:
                 self._thread.run_changed(active.record)
         if self._can_be_left:
             self._wake(self._waits_or_ends)
+        self._thread.absence.changed()
 
     # handlers beside the run
 
@@ -471,7 +497,7 @@ class Runner:
         draft = NotingDraft(self._thread.document, self._written_beside)
         active = self._active
         id = active.record.id if active else self._settings.new_id()
-        run = self._make_run(id, draft, (), host=Beside(self))
+        run = self._make_run(id, draft, (), host=Beside(self), sent=given.sent)
         handler = self._thread.agent.handler(given.command)
         assert handler is not None
         try:
@@ -524,6 +550,11 @@ class Runner:
         elif run is None and queue:
             await self._thread.flush()
         return self._thread.run_info
+
+    def stop(self) -> None:
+        """Stops the run, if there is one, as cancelled; the queue stays."""
+        if self._active is not None:
+            self._stop(self._active, "cancelled", None)
 
     def fail(self, error: ErrorInfo) -> None:
         """Stops the run as failed."""
@@ -598,6 +629,7 @@ class Runner:
                 active.task.cancel()
         for task in self._beside:
             task.cancel()
+        self._thread.absence.changed()
 
     def _stop(
         self, active: _Active, status: RunStatus, error: ErrorInfo | None, *, rollback: bool = False
@@ -611,6 +643,7 @@ class Runner:
         assert active.task is not None
         active.rollback = rollback
         active.stop = (status, error)
+        self._thread.absence.changed()
         active.run.mark_cancelled()
         active.task.cancel()
         self._loop.call_later(self._settings.cancel_grace_s, self._overdue, active)
@@ -650,6 +683,7 @@ class Runner:
     def _end(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         self._thread.waiting.drop()
         active.ended = True
+        self._thread.absence.changed()
         active.draft.revoke()
         if active.rollback:
             self._thread.spawn(self._end_undone(active, status, error))
@@ -765,7 +799,9 @@ class Runner:
 
     def _ending(self, record: RunRecord, status: RunStatus, error: ErrorInfo | None) -> RunRecord:
         assert status in TRANSITIONS[record.status]
-        return msgspec.structs.replace(record, status=status, error=error, ended_at=self._settings.clock())
+        return msgspec.structs.replace(
+            record, status=status, error=error, ended_at=self._settings.clock(), context=None
+        )
 
     def error_info(self, error: BaseException) -> ErrorInfo:
         """What clients see of an agent's exception; the log has the rest."""

@@ -32,9 +32,11 @@ from ..core.errors import (
     WriteConflict,
 )
 from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
-from ..core.operations import Json, apply_in_place
+from ..core.operations import AppendText, Json, apply_in_place
 from ..core.session import read_position
+from .absence import Absence
 from .agent import Agent
+from .context import Sent
 from .history import History
 from .intake import Intake, Watcher
 from .message import Message, SnapshotMessage, UpdateMessage
@@ -61,6 +63,8 @@ _SNAPSHOT_ROWS: Final = 5000
 _RUN_BYTES: Final = 32 * 1024 * 1024
 """What a run may write in rows after a snapshot before another is stored."""
 _LOG_PAGE: Final = 1000
+_NOTHING: Final = encode_log(())
+"""The row of a new owner."""
 
 T = TypeVar("T")
 _Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
@@ -131,6 +135,8 @@ class Thread:
         "_stored_bytes",
         "_stored_seq",
         "_storing_snapshot",
+        "_written",
+        "absence",
         "agent",
         "agent_name",
         "closed",
@@ -172,6 +178,7 @@ class Thread:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._document, self._history = self._load(owned)
+        self._written = owned.snapshot is not None or any(row.data != _NOTHING for row in owned.tail)
         self._head = owned.head
         self._committed = owned.head
         self._facts: _Facts | None = None
@@ -199,6 +206,7 @@ class Thread:
             settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
         )
         self._log_bytes = 0
+        self.absence = Absence(self)
         self._notes: dict[str, bytes] | None = None
         self.intake = Intake(self, store)
         self.runner = Runner(self, owned)
@@ -243,9 +251,8 @@ class Thread:
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was ever written or run."""
-        # By its content: an owner that takes a thread up writes an update that changes nothing.
-        return self._document.root == {} and not self._document.dirty and self._shown_run is None
+        """Whether nothing was ever written or run; that it had several owners is no writing."""
+        return not self._written and not self._document.dirty and self._shown_run is None
 
     @property
     def size(self) -> int:
@@ -294,6 +301,7 @@ class Thread:
         # From here to the end nothing awaits: no update can come between.
         self.check_open()
         self.subscribers[subscriber] = None
+        self.absence.changed()
         if sink.encoding == "json":
             self._json_readers += 1
         if not resumed:
@@ -313,6 +321,7 @@ class Thread:
             if subscriber.sink.encoding == "json":
                 self._json_readers -= 1
             self.waiting.left(subscriber)
+            self.absence.changed()
             self.touch()
 
     async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
@@ -473,10 +482,12 @@ class Thread:
         strategy: Strategy | None,
         watcher: Watcher,
         origin: Sink | None = None,
+        sent: Sent | None = None,
     ) -> None:
         """Takes a command; `watcher` is told of every status from queued on.
 
-        `origin` is the connection it came from, which executes tools for it if it can.
+        `origin` is the connection it came from, which executes tools for it if it can; `sent` is what came
+        along with it over HTTP.
 
         Raises:
             CommandError: refused before it was queued.
@@ -486,7 +497,7 @@ class Thread:
         self.check_open()
         self.touch()
         # In a task of the thread's own: whoever sent it may be gone before the store has answered.
-        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin))
+        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin, sent))
         taking.add_done_callback(_note_failure)
         await asyncio.shield(taking)
 
@@ -610,16 +621,19 @@ class Thread:
                 self._encoded.clear()
             data = encode_log(operations)
             self._head += 1
+            self._written = True
             encoder = self._encoder
+            first = operations[0]
             update = UpdateMessage(
                 encoder=encoder,
                 epoch=self.epoch,
                 seq=self._head,
                 data=data,
                 json=encoder.json(self._head, operations) if self._json_readers else None,
+                token=first if type(first) is AppendText and len(operations) == 1 else None,
             )
             # Strings of the state that anyone else holds can't grow in place.
-            del operations
+            del operations, first
         snapshots = None
         if self._snapshot_waiters:
             snapshots = self._encode_for_waiters()

@@ -16,11 +16,12 @@ import anyio
 import msgspec
 
 from ..core.draft import RESERVED
-from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
+from ..core.errors import ErrorInfo, Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.operations import Json
 from .agent import Agent
+from .feed import Feeds
 from .settings import Settings
-from .store import Store
+from .store import OtherName, Store
 from .thread import Thread
 
 logger = logging.getLogger("threadwire")
@@ -44,6 +45,7 @@ class Threads:
         self.store = store
         self.settings = settings
         self.draining = False
+        self.feeds = Feeds()
         self._threads: dict[str, Thread] = {}
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -93,9 +95,17 @@ class Threads:
         """The thread, made if there is none; `state` seeds a new one.
 
         Raises:
-            Refused: `not-found` for an unknown agent, `agent-mismatch`, `seeding-disabled`.
+            Refused: `not-found` for an unknown agent, `agent-mismatch`, `seeding-disabled`; `conflict`
+                where the id is another name of a thread.
             StoreError: it could not be loaded.
         """
+        try:
+            return await self._get(id, agent, state)
+        except OtherName as other:
+            message = f"this is another name of the thread {other.thread}; open that"
+            raise Refused("conflict", message, "thread") from None
+
+    async def _get(self, id: str, agent: str | None, state: Json) -> Thread:
         if agent is not None and agent not in self.agents:
             raise Refused("not-found", f"no agent {agent[:100]!r} is served here", "agent")
         if state is not msgspec.UNSET and await self._load(id, None) is None:
@@ -111,8 +121,11 @@ class Threads:
         return thread
 
     async def find(self, id: str) -> Thread | None:
-        """The thread, None where there is none. Raises as `get`."""
-        return await self._load(id, None)
+        """The thread that the id names, None where there is none. Raises as `get`, but for `conflict`."""
+        try:
+            return await self._load(id, None)
+        except OtherName as other:
+            return await self._load(other.thread, None)
 
     async def _load(self, id: str, agent: str | None) -> Thread | None:
         thread = self._threads.get(id)
@@ -194,7 +207,7 @@ class Threads:
             return await self.delete(id)
         self._unload(thread)
         # Whoever asks for the thread meanwhile waits, and finds none.
-        removal = self._begin(id, "find", self._remove(thread))
+        removal = self._begin(thread.id, "find", self._remove(thread))
         await asyncio.shield(removal)
         return True
 
@@ -231,6 +244,7 @@ class Threads:
                     group.start_soon(self._quietly, thread.runner.shut_down())
             for thread in self.loaded():
                 await self._quietly(thread.flush())
+        self.feeds.end(ErrorInfo("draining", "the server is stopping"))
 
     async def _quietly(self, call: Coroutine[Any, Any, None]) -> None:
         try:
@@ -263,6 +277,8 @@ class Threads:
                     await thread.intake.watch_on(lost.intake)
             except StoreError:
                 continue
+            except OtherName:
+                return
             except Refused as error:
                 logger.warning("thread %s can't be taken up: %s", lost.id, error)
             return
@@ -270,6 +286,13 @@ class Threads:
     def _drop(self, thread: Thread) -> None:
         if self._threads.get(thread.id) is thread:
             del self._threads[thread.id]
+
+    def forget(self, id: str) -> None:
+        """Drops a thread that another one has taken the place of."""
+        thread = self._threads.get(id)
+        if thread is not None:
+            self._unload(thread)
+            thread.dismiss("not-found", "this is another name of a thread now; open that")
 
     def _unload(self, thread: Thread) -> None:
         self._drop(thread)
