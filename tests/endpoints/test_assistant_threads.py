@@ -21,6 +21,7 @@ from threadwire.core.errors import Refused
 from threadwire.core.frames import CommandState, Error, Snapshot
 from threadwire.endpoints.app import Application, create_app
 from threadwire.engine.settings import Settings
+from threadwire.engine.store import ThreadRecord
 from threadwire.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -259,6 +260,21 @@ async def test_anonymous_threads_go_some_time_after_their_last_update() -> None:
         late = await ask(app, body("three", state=again.state))
         assert late.state["messages"] == ["one", "two", "three"], "the client had it still"
         assert thread(late) != thread(first)
+
+
+@in_virtual_time
+async def test_any_number_of_anonymous_threads_goes_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    store = MemoryStore()
+    async with serving(store=store, anonymous_s=600, clock=loop.time) as app:
+        for number in range(250):
+            record = ThreadRecord(id=f"{number:022}", agent="echo", created_at=0.0, updated_at=0.0)
+            await store.create(record, anonymous=True)
+        busy = await follow(await app.threads.get(f"{9:022}"))
+        await asyncio.sleep(900)
+        left = await store.anonymous_before(1e9, limit=1000)
+        assert left == [f"{9:022}"]
+        assert busy.lost_subscribers == []
 
 
 # seeds

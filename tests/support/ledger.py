@@ -150,8 +150,10 @@ class Ledger:
             case "give-up":
                 raise asyncio.CancelledError
             case "hang":
+                run.state.get("runs")  # a run that was stubborn before ends here
                 await asyncio.Event().wait()
             case "clean":
+                run.state.get("runs")
                 try:
                     await asyncio.Event().wait()
                 finally:

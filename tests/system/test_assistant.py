@@ -188,7 +188,6 @@ async def test_connection_that_closes_stops_the_run_in_time_and_the_next_message
         assert stream.text == "next one"
         async with post(server, http, body("hang on", threadId="c")) as stream:
             await stream.until(lambda: bool(stream.text))
-        await asyncio.sleep(0.2)
         assert (await server.state("c"))["run"]["status"] == "running"
         stopped = await http.post(f"{server.url}/cancel", json={"threadId": "c"})
         assert stopped.json()["run"]["status"] == "cancelled"

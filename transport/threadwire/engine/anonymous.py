@@ -117,8 +117,10 @@ class AnonymousThreads:
     async def _delete_unused(self) -> None:
         threads = self._threads
         before = threads.settings.clock() - threads.settings.anonymous_s
-        loaded = {thread.id: thread for thread in threads.loaded()}
-        for id in await threads.store.anonymous_before(before, limit=_BATCH):
-            thread = loaded.get(id)
-            if thread is None or thread.idle:
+        busy = {thread.id for thread in threads.loaded() if not thread.idle}
+        while ids := await threads.store.anonymous_before(before, limit=len(busy) + _BATCH):
+            unused = [id for id in ids if id not in busy]
+            for id in unused:
                 await threads.delete(id)
+            if len(unused) < _BATCH:
+                return

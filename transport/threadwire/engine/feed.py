@@ -144,8 +144,13 @@ class Reader:
             self._edits = None
         self._backlog.add(edits.operations)
         if self._backlog.cost > max(_MIN_BACKLOG_BYTES, self._feed.thread.size):
-            self._forget()
-            self._state_due = True
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The state is next, whatever waits."""
+        self._forget()
+        self._state_due = True
+        self.wake()
 
     def _forget(self) -> None:
         self._edits = None
@@ -217,7 +222,7 @@ class Feed:
 
     def end(self, error: ErrorInfo) -> None:
         """Ends all streams."""
-        for reader in list(self._readers):
+        for reader in self._readers:
             reader.finish(error)
 
     def _stop(self) -> None:
@@ -238,12 +243,12 @@ class Feed:
             self._lowering = Lowering(msgspec.msgpack.decode(message.state))
             self._behind.clear()
             self._state = None
-            for reader in list(self._readers):
-                reader.wake()
+            for reader in self._readers:
+                reader.begin_anew()
         else:
             frame = message.frame("json")
             if isinstance(frame, Run) and frame.run is not None:
-                for reader in list(self._readers):
+                for reader in self._readers:
                     if reader.on_run is not None:
                         reader.on_run(frame.run)
             elif isinstance(frame, Error):
