@@ -261,20 +261,32 @@ write(
 );
 
 // generic messages
-write(
-  "generic_messages",
-  "thread messages for a model's provider",
-  times(120, () => {
-    const input = times(random(4) + 1, like);
+const PlainURL = globalThis.URL;
+class WrittenURL extends PlainURL {
+  constructor(text, base) {
+    super(text, base);
+    this.text = text;
+  }
+  toJSON() {
+    return this.text;
+  }
+}
+globalThis.URL = WrittenURL;
+const generic = [];
+try {
+  for (const input of times(120, () => times(random(4) + 1, like))) {
     let messages;
     try {
       messages = JSON.parse(JSON.stringify(input.map(reader(STATUSES[1]))));
     } catch {
-      return null;
+      continue;
     }
-    return { messages, expected: JSON.parse(JSON.stringify(toGenericMessages(messages))) };
-  }).filter(Boolean),
-);
+    generic.push({ messages, expected: JSON.parse(JSON.stringify(toGenericMessages(messages))) });
+  }
+} finally {
+  globalThis.URL = PlainURL;
+}
+write("generic_messages", "thread messages for a model's provider", generic);
 
 // repository
 const thread = (id, optimistic) =>
@@ -286,6 +298,7 @@ write(
   times(120, () => {
     const repository = new internal.MessageRepository();
     const names = times(7, (i) => `m${i}`);
+    let broken = false;
     const steps = times(random(14) + 4, () => {
       const kind = pick(["add", "add", "add", "add", "delete", "switch", "reset", "branches", "messages", "import"]);
       const id = pick(names);
@@ -299,6 +312,7 @@ write(
         delete: () => {
           const replacement = pick([undefined, undefined, undefined, null, pick(names)]);
           Object.assign(step, { id, ...(replacement !== undefined && { replacement }) });
+          if (replacement === id) throw new Error("below itself");
           repository.deleteMessage(id, replacement);
         },
         switch: () => (Object.assign(step, { id }), repository.switchToBranch(id)),
@@ -314,15 +328,19 @@ write(
           repository.import({ headId, messages: items.map((each) => ({ parentId: each.parentId, message: thread(each.id) })) });
         },
       }[kind];
+      const before = JSON.stringify(repository.export());
       try {
         const gave = run();
         if (gave !== undefined) step.gave = gave;
       } catch {
         step.refused = true;
+        // What was refused half-way leaves a tree that nobody should have.
+        if (JSON.stringify(repository.export()) !== before) broken = true;
       }
+      if (broken) return null;
       const { headId, messages } = repository.export();
       return { ...step, head: repository.headId, path: brief(repository.getMessages()), export: { headId, messages: messages.map((m) => [m.message.id, m.parentId]) } };
     });
-    return { steps: steps.filter((step) => step.kind !== "import" || step.items) };
+    return { steps: steps.filter((step) => step && (step.kind !== "import" || step.items)) };
   }),
 );
