@@ -344,3 +344,131 @@ write(
     return { steps: steps.filter((step) => step && (step.kind !== "import" || step.items)) };
   }),
 );
+
+// external store
+const HANDLERS = {
+  setMessages: "set_messages", onEdit: "on_edit", onReload: "on_reload", onCancel: "on_cancel", onResume: "on_resume",
+  onDelete: "on_delete", onAddToolResult: "on_add_tool_result", onRefetchThread: "on_refetch_thread",
+};
+const ADAPTERS = ["attachments", "speech", "dictation", "feedback"];
+const provider = { getModelContext: () => ({}), subscribe: () => () => {} };
+write(
+  "capabilities",
+  "what a runtime can do, by the handlers and adapters it is given",
+  times(150, () => {
+    const handlers = Object.keys(HANDLERS).filter(() => chance(50));
+    const adapters = ADAPTERS.filter(() => chance(40));
+    const copy = chance(80);
+    const runtime = new internal.ExternalStoreThreadRuntimeCore(provider, {
+      messages: [],
+      onNew: async () => {},
+      ...Object.fromEntries(handlers.map((name) => [name, async () => {}])),
+      adapters: Object.fromEntries(adapters.map((name) => [name, {}])),
+      unstable_capabilities: { copy },
+    });
+    return { handlers: handlers.map((name) => HANDLERS[name]), adapters, copy, expected: runtime.capabilities };
+  }),
+);
+
+const tick = () => new Promise((resolve) => setTimeout(resolve, 2));
+const trace = async () => {
+  let count = 0;
+  let messages = [];
+  let isRunning = false;
+  const calls = [];
+  const known = new Set();
+  const next = (role, text) => {
+    const id = `h${count++}`;
+    known.add(id);
+    return { id, role, content: [{ type: "text", text: text ?? id }] };
+  };
+  const brief = (list) => list.map((m) => (known.has(m.id) ? m.id : "<new>"));
+  const named = (id) => (id === null || known.has(id) ? id : "<new>");
+  let runtime;
+  const show = () => runtime?.__internal_setAdapter(adapter());
+  const convertMessage = (m) => m;
+  const handlers = {
+    convertMessage,
+    onNew: async (m) => {
+      calls.push(["new", named(m.parentId), m.content[0]?.text]);
+      messages = [...messages, next("user", m.content[0]?.text)];
+      show();
+    },
+    onEdit: async (m) => {
+      calls.push(["edit", named(m.parentId), named(m.sourceId)]);
+      const at = messages.findIndex((each) => each.id === m.parentId);
+      messages = [...messages.slice(0, at + 1), next("user", m.content[0]?.text)];
+      show();
+    },
+    onReload: async (parentId) => {
+      calls.push(["reload", named(parentId)]);
+      messages = messages.slice(0, messages.findIndex((each) => each.id === parentId) + 1);
+      isRunning = true;
+      show();
+    },
+    onCancel: async () => {
+      calls.push(["cancel"]);
+      isRunning = false;
+      show();
+    },
+    setMessages: (list) => {
+      calls.push(["set", brief(list)]);
+      messages = list;
+      show();
+    },
+  };
+  const adapter = () => ({ messages, isRunning, ...handlers });
+  runtime = new internal.ExternalStoreThreadRuntimeCore(provider, adapter());
+  const steps = [];
+  for (let i = 0; i < 14; i++) {
+    const shown = runtime.messages;
+    const kind = pick(["new", "new", "answer", "answer", "stream", "stop", "edit", "reload", "switch", "delete", "cancel", "cut"]);
+    const target = shown.length ? pick(shown) : null;
+    if (["edit", "reload", "switch", "delete"].includes(kind) && (!target || !known.has(target.id))) continue;
+    const step = { kind };
+    calls.length = 0;
+    if (kind === "new") await runtime.append({ role: "user", content: [{ type: "text", text: (step.text = `t${i}`) }], attachments: [], metadata: { custom: {} }, parentId: shown.at(-1)?.id ?? null, sourceId: null, runConfig: {}, createdAt: new Date() });
+    else if (kind === "answer") { isRunning = true; messages = [...messages, next("assistant")]; show(); }
+    else if (kind === "stream") {
+      if (messages.at(-1)?.role !== "assistant") continue;
+      isRunning = true;
+      const last = messages.at(-1);
+      messages = [...messages.slice(0, -1), { ...last, content: [{ type: "text", text: last.content[0].text + "+" }] }];
+      show();
+    } else if (kind === "stop") { isRunning = false; show(); }
+    else if (kind === "cut") { const at = random(messages.length + 1); Object.assign(step, { at }); messages = messages.slice(0, at); show(); }
+    else if (kind === "cancel") { runtime.cancelRun(); await tick(); runtime.composer.setText(""); step.text = ""; }
+    else if (kind === "edit") {
+      if (target.role !== "user") continue;
+      step.id = target.id;
+      const { parentId } = runtime.getMessageById(target.id);
+      await runtime.append({ role: "user", content: [{ type: "text", text: "edited" }], attachments: [], metadata: { custom: {} }, parentId, sourceId: target.id, runConfig: {}, createdAt: new Date() });
+    } else if (kind === "reload") {
+      if (target.role !== "assistant") continue;
+      step.id = target.id;
+      await runtime.startRun({ parentId: runtime.getMessageById(target.id).parentId, sourceId: target.id, runConfig: {} });
+    } else if (kind === "switch") {
+      const other = pick(runtime.getBranches(target.id));
+      if (!known.has(other)) continue;
+      step.id = other;
+      runtime.switchToBranch(other);
+    } else if (kind === "delete") {
+      // Where there are siblings, ours shows one of them.
+      if (runtime.getBranches(target.id).length > 1) continue;
+      step.id = target.id;
+      await runtime.deleteMessage(target.id);
+    }
+    steps.push({
+      ...step,
+      calls: JSON.parse(JSON.stringify(calls)),
+      shown: brief(runtime.messages),
+      statuses: runtime.messages.map((m) => m.status?.type ?? null),
+      branches: runtime.messages.map((m) => brief(runtime.getBranches(m.id).map((id) => ({ id })))),
+      running: isRunning,
+    });
+  }
+  return { steps };
+};
+const traces = [];
+for (let i = 0; i < 80; i++) traces.push(await trace());
+write("external_store", "what users and the owner of the messages do, what the owner is told, what is shown then", traces);

@@ -34,7 +34,7 @@ from .model import (
     now,
     replace,
 )
-from .sharing import common_prefix
+from .sharing import Successor, common_prefix
 
 T = TypeVar("T")
 
@@ -126,6 +126,7 @@ class ExternalMessageConverter(Generic[T]):
         self._starts: list[int] = []
         self._messages: list[ThreadMessage] = []
         self._error: tuple[Json, ThreadMessage] | None = None
+        self._version: object = None  # of the last result
 
     def convert(
         self,
@@ -172,7 +173,11 @@ class ExternalMessageConverter(Generic[T]):
         self._chunks[index:] = chunks
         self._starts[index:] = [chunk.start for chunk in chunks]
         self._messages[index:] = converted
-        return (*self._messages, *self._error_message(metadata.error))
+        error = self._error_message(metadata.error)
+        shown = self._messages if error is None else [*self._messages, error]
+        result = Successor.of(shown, self._version, index)
+        self._version = result.version
+        return result
 
     def _forget(self) -> None:
         self._sources, self._outputs, self._chunks, self._starts = [], [], [], []
@@ -272,16 +277,16 @@ class ExternalMessageConverter(Generic[T]):
             and any(isinstance(o, ThreadMessageLike) and o.id in cancelled for o in chunk.outputs),
         )
 
-    def _error_message(self, error: Json) -> tuple[ThreadMessage, ...]:
+    def _error_message(self, error: Json) -> ThreadMessage | None:
         """The message that shows an error where the last one can't: it isn't the assistant's."""
         if not error or (self._messages and self._messages[-1].role == "assistant"):
-            return ()
+            return None
         if self._error is None or self._error[0] != error:
             message = ThreadAssistantMessage(
                 id=_ERROR_ID.format(generate_id()), content=(), status=IncompleteStatus("error", error)
             )
             self._error = (error, message)
-        return (self._error[1],)
+        return self._error[1]
 
 
 def _are_same(old: list[Output], new: list[Output]) -> bool:

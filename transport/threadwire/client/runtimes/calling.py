@@ -15,8 +15,8 @@ async def call(handler: Callable[..., Awaitable[T] | T], *args: Any) -> T:
     """What the handler returns, awaited where it has to be."""
     result = handler(*args)
     if inspect.isawaitable(result):
-        return await result  # type: ignore[no-any-return]
-    return result  # type: ignore[return-value]
+        return await result
+    return result
 
 
 def check_handler(name: str, handler: object) -> None:
