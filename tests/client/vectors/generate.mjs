@@ -472,3 +472,132 @@ const trace = async () => {
 const traces = [];
 for (let i = 0; i < 80; i++) traces.push(await trace());
 write("external_store", "what users and the owner of the messages do, what the owner is told, what is shown then", traces);
+
+// local runtime
+const toolPart = (id, withResult) => ({
+  type: "tool-call", toolCallId: id, toolName: pick(["search", "ask"]), args: {}, argsText: "{}",
+  ...(withResult && { result: pick(["found", null]) }), ...(chance(15) && !withResult && { approval: { id: `ap-${id}` } }),
+});
+let calls = 0;
+const round = (last) => {
+  const tools = chance(60) ? times(random(2) + 1, () => toolPart(`c${calls++}`, chance(30))) : [];
+  const content = [{ type: "text", text: pick(["", "a", "b"]) }, ...tools];
+  const results = times(random(3), (i) => ({ content: content.slice(0, i + 1) }));
+  const status = tools.length ? pick([undefined, { type: "requires-action", reason: "tool-calls" }, { type: "requires-action", reason: "tool-calls" }]) : pick([undefined, undefined, undefined, { type: "complete", reason: "stop" }, { type: "incomplete", reason: "length" }, { type: "requires-action", reason: "interrupt" }, { type: "requires-action", reason: "tool-calls" }, { type: "running" }]);
+  results.push({ content, ...(status && { status }), metadata: { steps: [{}], ...(chance(20) && { custom: { k: random(3) } }), ...(chance(20) && { unstable_state: { n: random(3) } }), ...(chance(20) && { unstable_data: [1] }) } });
+  const end = pick([...times(14, () => "end"), "error", "abort", "hang"]);
+  return { results, end, whole: end === "end" && chance(25) };
+};
+const settle = async () => {
+  for (let i = 0; i < 6; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+};
+const localTrace = async () => {
+  const names = new Map();
+  const name = (id) => (id === null ? null : (names.has(id) || names.set(id, `m${names.size}`), names.get(id)));
+  const options = {
+    maxSteps: pick([undefined, undefined, 0, 1, 3]),
+    humanTools: pick([undefined, undefined, [], ["ask"]]),
+    update: chance(50),
+  };
+  const log = [];
+  let script = [];
+  let asleep = false; // a model that hangs
+  const run = async function* (one, { abortSignal }) {
+    for (const result of one.results) yield result;
+    if (one.end === "error") throw new Error("boom");
+    if (one.end === "abort") throw Object.assign(new Error("stopped"), { name: "AbortError" });
+    if (one.end === "hang") {
+      asleep = true;
+      await new Promise((resolve) => abortSignal.addEventListener("abort", resolve, { once: true }));
+      asleep = false;
+      yield { content: [{ type: "text", text: "too late" }] };
+    }
+  };
+  const model = {
+    run: (given) => {
+      log.push(["model", given.messages.map((m) => m.id), given.unstable_getMessage().content.length]);
+      const one = script.shift() ?? { results: [{ content: [{ type: "text", text: "plain" }], metadata: { steps: [{}] } }], end: "end" };
+      if (one.whole) return Promise.resolve(one.results.at(-1));
+      return run(one, given);
+    },
+  };
+  const kept = (kind) => async (item) => void log.push([kind, item.message.id, item.parentId, item.message.status?.type ?? null]);
+  const history = { load: async () => ({ messages: [] }), append: kept("append"), ...(options.update && { update: kept("update") }) };
+  const suggestion = { generate: async ({ messages }) => (log.push(["suggest", messages.length]), [{ prompt: `s${messages.length}` }]) };
+  const runtime = new internal.LocalThreadRuntimeCore(provider, {
+    ...(options.maxSteps !== undefined && { maxSteps: options.maxSteps }),
+    ...(options.humanTools && { unstable_humanToolNames: options.humanTools }),
+    adapters: { chatModel: model, history, suggestion },
+  });
+  await runtime.__internal_load();
+  const steps = [];
+  for (let i = 0; i < 8; i++) {
+    const shown = runtime.messages;
+    const last = shown.at(-1);
+    const openCalls = last?.role === "assistant" ? last.content.filter((c) => c.type === "tool-call" && c.result === undefined) : [];
+    const waits = openCalls.length && last.status.type === "requires-action";
+    const kind = waits && chance(85) ? pick(["result", "result", "answer"]) : asleep && chance(80) ? "cancel" : pick(["append", "append", "append", "quiet", "edit", "reload", "switch", "cancel", "resume", "edit-assistant"]);
+    const step = { kind };
+    log.length = 0;
+    script = times(random(3) + 1, round);
+    const planned = [...script];
+    // A run that others take the place of is marked at once here, and ends by itself there.
+    if (asleep && kind !== "cancel") continue;
+    const append = (more) => ({ role: "user", content: [{ type: "text", text: "text" }], attachments: [], metadata: { custom: {} }, runConfig: {}, createdAt: new Date(), sourceId: null, parentId: last?.id ?? null, ...more });
+    let going;
+    if (kind === "append") going = runtime.append(append({}));
+    else if (kind === "quiet") going = runtime.append(append({ startRun: false }));
+    else if (kind === "edit" || kind === "edit-assistant") {
+      const target = pick(shown.filter((m) => m.role === (kind === "edit" ? "user" : "assistant")));
+      if (!target) continue;
+      step.id = name(target.id);
+      going = runtime.append(append({ role: target.role, parentId: runtime.getMessageById(target.id).parentId, sourceId: target.id }));
+    } else if (kind === "reload" || kind === "resume") {
+      const target = pick(shown.filter((m) => m.role === "assistant"));
+      if (!target) continue;
+      step.id = name(target.id);
+      const config = { parentId: runtime.getMessageById(target.id).parentId, sourceId: target.id, runConfig: {} };
+      if (kind === "reload") going = runtime.startRun(config);
+      else {
+        step.stream = round();
+        going = runtime.resumeRun({ ...config, stream: (given) => run(step.stream, given) });
+      }
+    } else if (kind === "switch") {
+      if (!shown.length) continue;
+      const target = pick(runtime.getBranches(pick(shown).id));
+      step.id = name(target);
+      runtime.switchToBranch(target);
+    } else if (kind === "cancel") runtime.cancelRun();
+    else if (kind === "result") {
+      if (!openCalls.length) continue;
+      Object.assign(step, { id: name(last.id), call: pick(openCalls).toolCallId, isError: chance(20) });
+      runtime.addToolResult({ messageId: last.id, toolCallId: step.call, toolName: "x", result: "given", isError: step.isError });
+    } else if (kind === "answer") {
+      const open = openCalls.filter((c) => c.approval && c.approval.approved === undefined);
+      if (!open.length || last.status.type !== "requires-action") continue;
+      Object.assign(step, { approval: open[0].approval.id, approved: chance(60) });
+      runtime.respondToToolApproval({ approvalId: step.approval, approved: step.approved });
+    }
+    let raised = null;
+    going?.catch((error) => (raised = error.message));
+    await settle();
+    const now = runtime.messages;
+    if (planned.length > script.length) step.script = planned.slice(0, planned.length - script.length);
+    steps.push({
+      ...step,
+      raised,
+      shown: now.map((m) => ({
+        id: name(m.id), role: m.role, status: m.status ?? null,
+        content: m.content.map((c) => (c.type === "text" ? c.text : [c.toolCallId, c.result === undefined ? "-" : c.result, c.isError ?? null, c.approval ?? null])),
+        ...(m.role === "assistant" && { metadata: [m.metadata.unstable_state, m.metadata.unstable_data.length, m.metadata.steps.length, m.metadata.custom] }),
+      })),
+      branches: now.map((m) => runtime.getBranches(m.id).map(name)),
+      log: log.map((each) => (each[0] === "model" ? ["model", each[1].map(name), each[2]] : each[0] === "suggest" ? each : [each[0], name(each[1]), name(each[2]), each[3]])),
+      suggestions: runtime.suggestions.map((each) => each.prompt),
+    });
+  }
+  return { ...options, steps };
+};
+const locals = [];
+while (locals.length < 110) locals.push(await localTrace());
+write("local", "a scripted model, what users do, and what is shown, kept and asked after each step", locals);

@@ -16,6 +16,7 @@ from ..errors import InvalidMessage
 from .auto_status import auto_status
 from .javascript import is_blank, stringify
 from .model import (
+    AssistantMessagePart,
     AssistantMetadata,
     AudioMessagePart,
     CompleteAttachment,
@@ -219,6 +220,19 @@ def from_thread_message_like(
 def parts_of(like: ThreadMessageLike) -> Sequence[Any]:
     """The content as parts."""
     return (TextMessagePart(like.content),) if isinstance(like.content, str) else like.content
+
+
+def assistant_parts(content: Iterable[Any]) -> tuple[AssistantMessagePart, ...]:
+    """Parts of an assistant message as a model gave them: typed, and none left out.
+
+    Raises:
+        InvalidMessage: a wrong field, or a part that an assistant message can't have.
+    """
+    parts = _parts(content, "assistant")
+    for index, part in enumerate(parts):
+        if isinstance(part, AudioMessagePart):
+            raise InvalidMessage("assistant messages have no audio parts", f"content.{index}.type")
+    return tuple(_tool_call(part) if isinstance(part, ToolCallLike) else part for part in parts)
 
 
 def parse_data_url(url: str) -> tuple[str, str] | None:
