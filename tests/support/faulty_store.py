@@ -94,6 +94,10 @@ class FaultyStore:
         self._opening = 0
         """Which opening of the store it is; what was asked of another one is never answered."""
 
+    @property
+    def url(self) -> str:
+        return self.disk.url
+
     async def __aenter__(self) -> Self:
         await self.disk.__aenter__()
         self._opening += 1
@@ -264,6 +268,9 @@ class FaultyStore:
 
     async def command(self, thread: str, command: str) -> CommandRecord | None:
         return await self._read(lambda: self.disk.command(thread, command))
+
+    async def notes(self, thread: str) -> dict[str, bytes]:
+        return await self._read(lambda: self.disk.notes(thread))
 
     async def log(self, thread: str, *, after: int, limit: int) -> LogSlice | None:
         return await self._read(lambda: self.disk.log(thread, after=after, limit=limit))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from ..core.errors import StoreError
@@ -22,7 +24,10 @@ from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
 from .serving import Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
+from .plugins import find_project
 from .targets import load_agents, parse_target
+
+logger = logging.getLogger("threadwire")
 
 _FORCED = 130
 _UNREAD = 141
@@ -37,8 +42,11 @@ Serves agents over WebSocket and HTTP until it is stopped with Ctrl-C or SIGTERM
 A TARGET names what to serve, and where it is:
   my_agent.py:my_agent      my_agent in the file my_agent.py
   my_package.agents:helper  helper in the module my_package.agents
-It may be an agent, an async function that takes a run, a graph, or a function without arguments that
-returns one of these. The first target is the default agent. Without a target, demo agents are served."""
+  langgraph.json            every graph in the file, under its own name; also the directory it is in
+
+It may be an agent, an async function that takes a run, a graph, or a function that returns one of these:
+one without arguments, or for a graph one of a config or a runtime. The first target is the default
+agent. Without a target, demo agents are served."""
 
 _SERVE_EXAMPLES = """\
 Every option can also be given as an environment variable: --drain-s is THREADWIRE_DRAIN_S, and so on.
@@ -47,6 +55,7 @@ What is given as an option wins.
 examples:
   threadwire serve
   threadwire serve my_agent.py:my_agent
+  threadwire serve .
   threadwire serve support=my_package.agents:make_support faq.py:faq --port 8080
   threadwire serve my_agent.py:my_agent --host 0.0.0.0 --allow-origin https://app.example.com"""
 
@@ -175,6 +184,10 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
 
 
 def _demo_agents() -> Mapping[str, Agent]:
+    with suppress(StartupError):  # nobody asked for the project
+        project = find_project(Path())
+        if project is not None:
+            logger.info("serving the demo agents; `threadwire serve .` serves what %s names", project.file)
     try:
         from threadwire_agents import demos
     except ImportError as error:

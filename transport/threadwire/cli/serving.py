@@ -208,7 +208,9 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     async def _drain(self) -> None:
-        runs = sum(thread.runner.busy for thread in self._application.threads.loaded())
+        runs = sum(
+            thread.runner.busy and not thread.runner.parked for thread in self._application.threads.loaded()
+        )
         if runs:
             how_many = "1 run has" if runs == 1 else f"{runs} runs have"
             logger.info("stopping; %s %g s to end (Ctrl-C again: stop at once)", how_many, self._drain_s)

@@ -1,4 +1,4 @@
-"""From what the user names (`module:attr`, `path/file.py:attr`) to the agents that are served.
+"""From what the user names (`module:attr`, `path/file.py:attr`, a project) to the agents that are served.
 
 Files are imported under a module name that can be imported again, so that classes defined in them
 can be pickled and their annotations resolved.
@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import keyword
+import os
 import re
 import sys
 import sysconfig
@@ -19,18 +20,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Final
 
 from ..engine.agent import Agent, as_agent
 from .errors import StartupError, UsageError, reason
-
-HOSTS: Final = "threadwire.hosts"
-"""The entry-point group of functions that make an agent of another framework's object."""
-
-Host: TypeAlias = Callable[[object, str], Agent | None]
+from .plugins import Host, Project, find_project, hosts
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 _OURS: Final = str(Path(__file__).parents[1])
@@ -41,40 +37,74 @@ _EXPECTED: Final = (
 
 @dataclass(frozen=True)
 class Target:
-    """`text` is what the user wrote; `source` is a file where it ends in `.py`, else a module's name."""
+    """`text` is what the user wrote; `source` is a file where it ends in `.py`, else a module's name.
+
+    `project` is what names the target, where it isn't the user.
+    """
 
     text: str
     name: str | None
     source: str
     attribute: str
+    project: Project | None = None
 
     @property
-    def named(self) -> str:
-        """How to write it with a name of the user's choice."""
-        return f"NAME={self.source}:{self.attribute}"
+    def rename(self) -> str:
+        """How to give it another name."""
+        if self.project is not None:
+            return f"give it another name in {self.project.file}"
+        return f"write NAME={self.source}:{self.attribute}"
+
+    @property
+    def expected(self) -> str:
+        return _EXPECTED if self.project is None else self.project.expected
 
     @property
     def is_file(self) -> bool:
         return self.source.endswith(".py")
 
 
-def parse_target(text: str) -> Target:
-    """Reads `[NAME=]SOURCE:ATTRIBUTE`. Raises UsageError."""
+@dataclass(frozen=True)
+class ProjectTarget:
+    """A file or directory that says itself what to serve. `name` is for the one agent it has."""
+
+    text: str
+    name: str | None
+    path: Path
+
+
+def parse_target(text: str) -> Target | ProjectTarget:
+    """Reads `[NAME=]SOURCE:ATTRIBUTE`, or `[NAME=]PATH` of a directory or a .json file. Raises UsageError."""
     name, equals, rest = text.partition("=")
     if not equals or ":" in name or "/" in name:
         name, rest = "", text
     elif not _NAME.fullmatch(name):
         raise UsageError(f"{text!r}: an agent's name is 1 to 64 letters, digits, _ . ~ or -")
+    if _is_project(rest):
+        return ProjectTarget(text=text, name=name or None, path=Path(rest))
     source, colon, attribute = rest.rpartition(":")
     if not colon or not source or not attribute:
-        whole = rest.strip(":") or "my_agent.py"
-        raise UsageError(f"{text!r} doesn't say what to serve: write {whole}:NAME, NAME being what it holds")
+        raise UsageError(f"{text!r} doesn't say what to serve: {_attribute_hint(rest)}")
     target = Target(text=text, name=name or None, source=source, attribute=attribute)
-    if not all(part.isidentifier() for part in attribute.split(".")):
-        raise UsageError(f"{text!r}: {attribute!r} is no Python name")
-    if not target.is_file and not all(part.isidentifier() for part in source.split(".")):
-        raise UsageError(f"{text!r}: {source!r} is neither a module nor a .py file")
+    _check(target, UsageError, repr(text))
     return target
+
+
+def _is_project(path: str) -> bool:
+    return (
+        path.endswith((".json", "/", os.sep)) or path in (".", "..") or (bool(path) and Path(path).is_dir())
+    )
+
+
+def _attribute_hint(source: str) -> str:
+    return f"write {source.strip(':/') or 'my_agent.py'}:NAME, NAME being what it holds"
+
+
+def _check(target: Target, kind: type[Exception], what: str) -> None:
+    if not all(part.isidentifier() for part in target.attribute.split(".")):
+        raise kind(f"{what}: {target.attribute!r} is no Python name")
+    if not target.is_file and not all(part.isidentifier() for part in target.source.split(".")):
+        raise kind(f"{what}: {target.source!r} is neither a module nor a .py file")
 
 
 async def load_agents(targets: Sequence[str], stack: AsyncExitStack) -> dict[str, Agent]:
@@ -85,54 +115,116 @@ async def load_agents(targets: Sequence[str], stack: AsyncExitStack) -> dict[str
         StartupError: it can't be loaded, is no agent, or its name is taken.
     """
     parsed = [parse_target(text) for text in targets]
+    known = hosts()
     agents: dict[str, Agent] = {}
-    for target in parsed:
-        name, agent = await _load_agent(target, stack)
-        if name in agents:
-            raise StartupError(f"{target.text}: an agent is named {name!r} already; write {target.named}")
-        agents[name] = agent
+    for named in parsed:
+        for target in _open_project(named) if isinstance(named, ProjectTarget) else (named,):
+            name, agent = await _load_agent(target, known, stack)
+            if name in agents:
+                raise StartupError(f"{target.text}: an agent is named {name!r} already; {target.rename}")
+            agents[name] = agent
     return agents
 
 
-async def _load_agent(target: Target, stack: AsyncExitStack) -> tuple[str, Agent]:
+async def _load_agent(target: Target, known: Sequence[Host], stack: AsyncExitStack) -> tuple[str, Agent]:
     found = _attribute(target, _import(target))
     name = target.name or target.attribute.rpartition(".")[2]
-    agent = _convert(target, found, name)
-    if agent is None and _is_factory(found):
-        made = await _call(target, found, stack)
-        agent = _convert(target, made, name)
-        if agent is None:
-            raise StartupError(f"{target.text} returned {_describe(made)}; expected {_EXPECTED}")
+    if target.name is not None and not _NAME.fullmatch(name):
+        raise StartupError(f"{target.text}: {name!r} can't be an agent's name; {target.rename}")
+    agent = _convert(target, known, found, name)
+    if agent is None and callable(found) and _takes_nothing(found):
+        agent = await _convert_product(target, known, found, name, stack)
         name = target.name or agent.name
     if agent is None:
-        raise StartupError(f"{target.text} is {_describe(found)}; expected {_EXPECTED}")
+        raise StartupError(f"{target.text} is {_describe(found)}; expected {target.expected}")
     if not _NAME.fullmatch(name):
-        raise StartupError(f"{target.text}: {name!r} can't be an agent's name; write {target.named}")
+        raise StartupError(f"{target.text}: {name!r} can't be an agent's name; {target.rename}")
     return name, agent
+
+
+# projects
+
+
+def _open_project(target: ProjectTarget) -> list[Target]:
+    """What a project names; from here on its modules can be imported and its variables are set."""
+    if not target.path.exists():
+        kind = "file" if target.path.suffix else "directory"
+        raise StartupError(f"{target.text}: there is no such {kind}")
+    project = find_project(target.path)
+    if project is None:
+        hint = _attribute_hint(target.text) if target.text.strip("/").isidentifier() else ""
+        raise StartupError(
+            f"{target.text} doesn't say what to serve: there is no langgraph.json in it"
+            + (f"; for what a module holds, {hint}" if hint else "")
+        )
+    if target.name is not None and len(project.targets) != 1:
+        names = ", ".join(project.targets)
+        raise UsageError(
+            f"{target.text!r}: {project.file} names {len(project.targets)} agents itself: {names}"
+        )
+    for name, value in project.environment.items():
+        os.environ.setdefault(name, value)
+    for path in reversed(project.paths):
+        if str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+    targets = []
+    for name, place in project.targets.items():
+        source, _, attribute = place.rpartition(":")
+        text = f"{project.file}: {name}"
+        entry = Target(text, target.name or name, source, attribute, project)
+        _check(entry, StartupError, text)
+        targets.append(entry)
+    return targets
 
 
 # objects
 
 
-def _convert(target: Target, found: object, name: str) -> Agent | None:
-    agent = as_agent(found, name)
-    if agent is not None:
-        return agent
-    for point in entry_points(group=HOSTS):
+def _convert(target: Target, known: Sequence[Host], found: object, name: str) -> Agent | None:
+    if isinstance(found, Agent):
+        return found
+    # Hosts before functions: a framework may know its own functions by their annotations.
+    agent = _host(target, known, found, name)
+    return agent if agent is not None or target.project is not None else as_agent(found, name)
+
+
+def _host(
+    target: Target,
+    known: Sequence[Host],
+    found: object,
+    name: str,
+    factory: Callable[[], object] | None = None,
+) -> Agent | None:
+    for host in known if target.project is None else (target.project.host,):
         with _blaming(target, "it can't be hosted"):
-            try:
-                host: Host = point.load()
-            except ImportError:
-                continue  # for a framework that isn't installed: the target is none of its objects
-            agent = host(found, name)
+            agent = host(found, name, factory)
         if agent is not None:
             return agent
     return None
 
 
-def _is_factory(found: object) -> bool:
-    if not callable(found):
-        return False
+async def _convert_product(
+    target: Target, known: Sequence[Host], factory: Callable[[], object], name: str, stack: AsyncExitStack
+) -> Agent:
+    """The agent that a function without arguments makes; one that a host makes of it calls it again."""
+    hosted = kept = made = None
+    async with AsyncExitStack() as opened:
+        made = await _call(target, factory, opened)
+        hosted = None if isinstance(made, Agent) else _host(target, known, made, name, factory)
+        if hosted is not None:
+            with _blaming(target, "closing what it returned failed"):
+                await opened.aclose()
+        else:
+            kept = made if isinstance(made, Agent) else None if target.project else as_agent(made, name)
+            if kept is not None:
+                stack.push_async_exit(opened.pop_all())
+    agent = hosted or kept
+    if agent is None:
+        raise StartupError(f"{target.text} returned {_describe(made)}; expected {target.expected}")
+    return agent
+
+
+def _takes_nothing(found: Callable[..., object]) -> bool:
     try:
         inspect.signature(found).bind()
     except (TypeError, ValueError):
@@ -140,9 +232,8 @@ def _is_factory(found: object) -> bool:
     return True
 
 
-async def _call(target: Target, factory: object, stack: AsyncExitStack) -> object:
+async def _call(target: Target, factory: Callable[[], object], stack: AsyncExitStack) -> object:
     """What the factory returns, awaited, and entered where it is a context manager."""
-    assert callable(factory)
     with _blaming(target, "calling it failed"):
         made = factory()
         if inspect.isawaitable(made):
@@ -190,7 +281,7 @@ def _import(target: Target) -> ModuleType:
             raise StartupError(f"{target.text}: there is no file {target.source}")
         with _blaming(target, "importing it failed"):
             return _import_file(path.resolve())
-    here = str(Path.cwd())
+    here = str(Path.cwd() if target.project is None else target.project.file.parent.resolve())
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` has it, and the `threadwire` command has not
     try:

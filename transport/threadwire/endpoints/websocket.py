@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 from weakref import WeakSet
 
 import anyio
@@ -112,6 +112,7 @@ class WebSocketEndpoint:
                 self._peers.discard(peer)
                 peer.close()
                 group.cancel_scope.cancel()
+                await peer.end_sends()
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -167,6 +168,7 @@ class _Peer:
         self._opening: set[str] = set()
         """Threads between their open and their place among the connection's subscribers."""
         self._closed = False
+        self._sends: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._waiting_bytes = 0
         self._room: anyio.Event | None = None
@@ -177,7 +179,7 @@ class _Peer:
             encoding,
             send=send,
             writer=(scope.get("extensions") or {}).get(EXTENSION),
-            start=lambda work: group.start_soon(work),
+            start=self._start,
         )
         self.connection.on_drained = self._make_room
         self.connection.post(
@@ -188,6 +190,19 @@ class _Peer:
                 limits=self._limits,
             )
         )
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Starts a send that waits. Called from the event loop's callbacks too, where a task group can't."""
+        task = asyncio.get_running_loop().create_task(work())
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    async def end_sends(self) -> None:
+        for task in self._sends:
+            task.cancel()
+        if self._sends:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await asyncio.wait(self._sends)
 
     async def read(self, receive: Receive) -> None:
         """Reads messages until the connection ends."""

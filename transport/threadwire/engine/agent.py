@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
 import anyio
@@ -22,7 +22,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from ..core.commands import BUILT_IN, Command, CommandRegistry
+from .notes import Notes
 from .run import Run
+from .store import Store
 
 C = TypeVar("C", bound=Command)
 AgentFunction: TypeAlias = Callable[[Run], Awaitable[None] | AsyncIterator[object] | None]
@@ -53,9 +55,11 @@ class Agent:
         name: the default name to serve it under.
         seed: whether clients may give a new thread its first state.
         blocking: whether it edits the state from another thread than the event loop's.
+        continues: whether it can go on with a run that a crash or a stop of the server has cut.
     """
 
     blocking: bool = False
+    continues: bool = False
 
     def __init__(self, name: str, *, seed: bool = False) -> None:
         self.name = name
@@ -66,6 +70,24 @@ class Agent:
     async def run(self, run: Run) -> None:
         """One run, from its commands to its end. What it raises ends the run as failed."""
         raise NotImplementedError
+
+    async def recover(self, run: Run) -> None:
+        """Goes on with a run that was cut, where it `continues`.
+
+        `run.hosting.given` are the commands that were not settled. Like `run`, it must do nothing
+        more to the run once it is cancelled, unless `run.cancelled` says that a client wanted that.
+        """
+        raise NotImplementedError
+
+    def rolled_back(self, notes: Notes) -> None:
+        """The state is what it was when the last run began; its notes are to follow."""
+
+    def serving(self, store: Store) -> AbstractAsyncContextManager[None]:
+        """Entered before the server takes up threads, and left after the last is gone."""
+        return nullcontext()
+
+    async def deleted(self, thread: str) -> None:
+        """A thread is gone, and what was kept beside it may go too."""
 
     def on(
         self, kind: type[C], *, immediate: bool = False

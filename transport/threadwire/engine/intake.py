@@ -121,14 +121,11 @@ class Intake:
 
     async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
         thread, runner = self._thread, self._thread.runner
-        if strategy == "reject":
-            if runner.active_or_queued or self._deciding:
-                known = await self._store.command(thread.id, id)
-                if known is None:
-                    raise CommandError("thread-busy", "a run is active", "strategy")
-                return Submission(known, created=False)
-        elif strategy in ("rollback", "steer") and strategy not in runner.strategies:
-            raise CommandError("strategy-unsupported", f"this agent does not support {strategy}", "strategy")
+        if strategy == "reject" and (runner.active_or_queued or self._deciding):
+            known = await self._store.command(thread.id, id)
+            if known is None:
+                raise CommandError("thread-busy", "a run is active", "strategy")
+            return Submission(known, created=False)
         settings = thread.settings
         limit = settings.limits.max_pending_commands
         self._deciding += 1

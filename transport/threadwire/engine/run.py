@@ -27,6 +27,7 @@ from ..core.operations import Json, Segment
 if TYPE_CHECKING:
     from types import MappingProxyType
 
+    from .hosting import Hosting
     from .subscriber import Sink
 
 TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
@@ -82,6 +83,11 @@ class Batch(Sequence[Command]):
         self._given = given
         self._take = take
 
+    @property
+    def given(self) -> Sequence[Given]:
+        """For hosts: the commands with their ids, without taking them up."""
+        return self._given
+
     def __len__(self) -> int:
         return len(self._given)
 
@@ -115,11 +121,21 @@ class Inbox:
         self._take = take
         self._waiting: deque[Given] = deque()
         self._arrived = anyio.Event()
+        self.on_delivery: Callable[[], None] | None = None
+        """For hosts: called when a command has come."""
 
     def deliver(self, given: Given) -> None:
         self._waiting.append(given)
         self._arrived.set()
         self._arrived = anyio.Event()
+        if self.on_delivery is not None:
+            self.on_delivery()
+
+    def take_given(self) -> Sequence[Given]:
+        """For hosts: those that have arrived, without taking them up."""
+        arrived = list(self._waiting)
+        self._waiting.clear()
+        return arrived
 
     def take(self) -> Sequence[Command]:
         """Those that have arrived, which iterating takes up in order."""
@@ -152,6 +168,8 @@ class Host(Protocol):
     async def interrupt(self, value: object) -> Json: ...
 
     async def call_client_tool(self, name: str, args: object) -> AddToolResult: ...
+
+    def hosting(self, run: Run, draft: Draft) -> Hosting: ...
 
 
 class Run:
@@ -186,6 +204,7 @@ class Run:
         self._draft = draft
         self._host = host
         self._cancelled = False
+        self._hosting: Hosting | None = None
         self.agent_wanted = False
 
     @property
@@ -262,6 +281,27 @@ class Run:
         """
         self._draft.check()
         return await self._host.call_client_tool(name, args)
+
+    @property
+    def hosting(self) -> Hosting:
+        """For agents that host another framework: what they can do beyond all this."""
+        if self._hosting is None:
+            self._hosting = self._host.hosting(self, self._draft)
+        return self._hosting
+
+    def over(self, draft: Draft) -> Run:
+        """For hosts: the same run over another state, for handlers that see it in another form."""
+        run = Run(
+            id=self.id,
+            thread=self.thread,
+            agent=self.agent,
+            draft=draft,
+            host=self._host,
+            given=(),
+            context=self.context,
+        )
+        run.commands, run.inbox = self.commands, self.inbox
+        return run
 
     def start_agent(self) -> None:
         """For handlers: the agent is to run after the handlers, though they handled every command."""

@@ -63,13 +63,19 @@ class CommandChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A run. Times are UNIX seconds."""
+    """A run. Times are UNIX seconds.
+
+    `base` is the thread's head when the run began. `starts` counts how often it was begun or, after
+    a crash, gone on with.
+    """
 
     id: str
     status: RunStatus
     started_at: float
     ended_at: float | None = None
     error: ErrorInfo | None = None
+    base: int = 0
+    starts: int = 1
 
 
 class ThreadRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +136,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes | None = None
     commands: tuple[CommandChange, ...] = ()
     run: RunRecord | None = None
+    notes: tuple[tuple[str, bytes | None], ...] = ()
+    """The agent's notes that change, each key once; None removes one."""
     now: float = 0.0
     """Becomes the thread's updated_at, where `data` is given."""
 
@@ -151,6 +159,11 @@ class Store(Protocol):
     All calls are made on the event loop's thread. Every method may raise StoreUnavailable.
     Results are plain values that the caller may keep.
     """
+
+    @property
+    def url(self) -> str:
+        """Where it keeps things, in a form that `open_store` reads: agents may keep theirs beside it."""
+        ...
 
     async def __aenter__(self) -> Self:
         """Raises StoreLocked where another process has it open, StoreError where it can't be used."""
@@ -194,6 +207,10 @@ class Store(Protocol):
         ...
 
     async def command(self, thread: str, command: str) -> CommandRecord | None: ...
+
+    async def notes(self, thread: str) -> dict[str, bytes]:
+        """All notes that a thread's agent has of it; none where it doesn't exist."""
+        ...
 
     async def log(self, thread: str, *, after: int, limit: int) -> LogSlice | None:
         """Rows with seq > after, at most `limit`; None where the thread doesn't exist."""

@@ -58,6 +58,8 @@ logger = logging.getLogger("threadwire")
 _SNAPSHOT_BYTES: Final = 256 * 1024
 _SNAPSHOT_ROWS: Final = 5000
 """A snapshot is stored when the rows since the last weigh this and more than the state, or are so many."""
+_RUN_BYTES: Final = 32 * 1024 * 1024
+"""What a run may write in rows after a snapshot before another is stored."""
 _LOG_PAGE: Final = 1000
 
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class _Inflight(msgspec.Struct, eq=False):
 class _Facts:
     """What happened to commands and the run since the last cut."""
 
-    __slots__ = ("before", "commands", "frames", "run", "runs")
+    __slots__ = ("before", "commands", "frames", "notes", "run", "runs")
 
     def __init__(self) -> None:
         self.before: list[CommandState | RunInfo] = []
@@ -85,6 +87,7 @@ class _Facts:
         self.frames: list[CommandState] = []
         """Published after it."""
         self.commands: dict[str, CommandChange] = {}
+        self.notes: dict[str, bytes | None] = {}
         self.run: RunRecord | None = None
         self.runs: list[RunInfo] = []
 
@@ -118,6 +121,7 @@ class Thread:
         "_json_readers",
         "_log_bytes",
         "_loop",
+        "_notes",
         "_on_lost",
         "_retention",
         "_shown_run",
@@ -195,6 +199,7 @@ class Thread:
             settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
         )
         self._log_bytes = 0
+        self._notes: dict[str, bytes] | None = None
         self.intake = Intake(self, store)
         self.runner = Runner(self, owned)
         self.waiting = Waiting(self, tool_grace_s=settings.tool_grace_s)
@@ -227,6 +232,11 @@ class Thread:
         return self._document
 
     @property
+    def head(self) -> int:
+        """The seq of the last update that was cut."""
+        return self._head
+
+    @property
     def committed(self) -> int:
         """The last seq that is durable."""
         return self._committed
@@ -252,7 +262,7 @@ class Thread:
         return not (
             self.subscribers
             or self.pins
-            or self.runner.busy
+            or (self.runner.busy and not self.runner.parked)
             or self._inflight
             or self._facts is not None
             or self._document.dirty
@@ -369,6 +379,31 @@ class Thread:
             self._snapshot_waiters.pop(future, None)
             self.pins -= 1
 
+    async def state_at(self, seq: int) -> Json:
+        """The state after the update `seq`.
+
+        Raises:
+            LookupError: the log doesn't reach back so far.
+            StoreError: it could not be read.
+        """
+        self.pins += 1
+        try:
+            while self._committed < seq:
+                await self.flush()
+            stored = await self._store.snapshot_before(self.id, seq)
+            state: Json = {} if stored is None else msgspec.msgpack.decode(stored.data)
+            reached = 0 if stored is None else stored.seq
+            while reached < seq:
+                page = await self._store.log(self.id, after=reached, limit=min(_LOG_PAGE, seq - reached))
+                if page is None or not page.rows or page.rows[0].seq != reached + 1:
+                    raise LookupError(seq)
+                for row in page.rows:
+                    state = apply_in_place(state, decode_log(row.data))
+                reached = page.rows[-1].seq
+            return state
+        finally:
+            self.pins -= 1
+
     def _encode(self, encoding: Encoding) -> bytes:
         encoded = self._encoded.get(encoding)
         if encoded is None:
@@ -470,13 +505,29 @@ class Thread:
         self.intake.recorded(state)
         self._schedule_cut()
 
-    def run_changed(self, record: RunRecord) -> None:
+    def note_changed(self, name: str, data: bytes | None) -> None:
+        """Records a note of the agent, to be committed with the next cut."""
+        facts = self._facts = self._facts or _Facts()
+        facts.notes[name] = data
+        self._schedule_cut()
+
+    async def stored_notes(self) -> dict[str, bytes]:
+        """The agent's notes, ahead of the store's by what is recorded. Raises StoreError."""
+        if self._notes is None:
+            stored = await self._store.notes(self.id)
+            if self._notes is None:
+                self._notes = stored
+        return self._notes
+
+    def run_changed(self, record: RunRecord, *, tell: bool = True) -> None:
         """Records the run's new status: a start is told before the next update, an end after it."""
         info = _info(record)
         assert info is not None
         facts = self._facts = self._facts or _Facts()
         facts.run = record
-        if record.status in ("queued", "running") and not facts.runs:
+        if not tell:
+            pass
+        elif record.status in ("queued", "running") and not facts.runs:
             facts.before.append(info)
         else:
             facts.runs.append(info)
@@ -605,6 +656,7 @@ class Thread:
                 for change in facts.commands.values()
             ),
             run=facts.run,
+            notes=tuple(facts.notes.items()),
             now=self.settings.clock(),
         )
 
@@ -746,7 +798,12 @@ class Thread:
     def _store_snapshot_if_due(self, written: int) -> None:
         """`written`: the bytes of the rows since the last."""
         large = written > max(_SNAPSHOT_BYTES, self.size)
-        if (large or self._head - self._stored_seq > _SNAPSHOT_ROWS) and not self._storing_snapshot:
+        due = large or self._head - self._stored_seq > _SNAPSHOT_ROWS
+        base = self.runner.base
+        if base is not None and self._stored_seq > base:
+            # A second one in a run drops the last that leads to the run's start, which may be rolled back to.
+            due = written > _RUN_BYTES
+        if due and not self._storing_snapshot:
             self._storing_snapshot = True
             self.spawn(self.store_snapshot())
 
@@ -760,7 +817,10 @@ class Thread:
             await self._store.save_snapshot(
                 self.id,
                 StoredSnapshot(snapshot.seq, snapshot.epoch, snapshot.state),
-                keep_after=self._retention.droppable(snapshot.seq, self._log_bytes),
+                keep_after=min(
+                    self._retention.droppable(snapshot.seq, self._log_bytes),
+                    self._head if self.runner.base is None else self.runner.base,
+                ),
             )
         except StoreError as error:
             logger.warning("thread %s: no snapshot stored: %s", self.id, error)

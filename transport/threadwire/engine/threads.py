@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -47,9 +48,12 @@ class Threads:
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
+        self._serving = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
+            for agent in {id(agent): agent for agent in self.agents.values()}.values():
+                await self._serving.enter_async_context(agent.serving(self.store))
             await self._recover()
         except BaseException:
             await self._end()
@@ -77,6 +81,7 @@ class Threads:
             _, stuck = await asyncio.wait(tasks, timeout=1)
             for task in stuck:
                 logger.warning("a task did not end when it was cancelled: %s", task.get_name())
+        await self._serving.aclose()
 
     def __len__(self) -> int:
         return len(self._threads)
@@ -200,16 +205,27 @@ class Threads:
             thread.dismiss("store-unavailable", "the store did not delete the thread; open it again")
             raise
         thread.dismiss("not-found", "the thread was deleted")
+        await self._tell_deleted(thread.agent, thread.id)
+
+    async def _tell_deleted(self, agent: Agent, id: str) -> None:
+        try:
+            await agent.deleted(id)
+        except Exception:
+            logger.exception("thread %s was deleted, but not all that its agent keeps of it", id)
 
     async def drain(self, timeout_s: float) -> None:
-        """Starts no more runs, gives those that go on `timeout_s` to end, then ends them as failed."""
+        """Starts no more runs, gives those that go on `timeout_s` to end, then stops them.
+
+        Those that the next start can go on with are left as they are, the others have failed.
+        """
         self.draining = True
         threads = self.loaded()
         for thread in threads:
             thread.runner.hold()
         with anyio.move_on_after(timeout_s):
             for thread in threads:
-                await self._quietly(thread.runner.ended())
+                if not thread.runner.parked:
+                    await self._quietly(thread.runner.ended())
         with anyio.move_on_after(self.settings.cancel_grace_s + 2):
             async with anyio.create_task_group() as group:
                 for thread in threads:

@@ -1,8 +1,11 @@
 """What a run waits for from clients: answers to interrupts, results of client tools.
 
 While any is open, the run is `waiting`. The open ones stand in the state under `threadwire`, where
-every client sees them; answers come as commands. They live as long as the run: a restart of the
-server ends it, and they go with it.
+every client sees them; answers come as commands.
+
+A function agent waits in the middle of its code, where the answer is the value of a call: that lives
+as long as the run's task. A host asks for all that is open at once and is handed the commands that
+answer; after a restart of the server it asks again.
 
 Spec: PROTOCOL.md §8.4 and §8.7.
 """
@@ -10,6 +13,7 @@ Spec: PROTOCOL.md §8.4 and §8.7.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..core.commands import AddToolResult, Command, Resume
@@ -17,13 +21,17 @@ from ..core.draft import RESERVED
 from ..core.errors import AgentError, CommandError
 from ..core.frames import Tool
 from ..core.operations import Json
+from .hosting import Questions
 from .message import Message
+from .run import Given
 from .subscriber import Sink, Subscriber
 
 if TYPE_CHECKING:
     from .thread import Thread
 
 Kind: TypeAlias = Literal["interrupts", "tool_calls"]
+Effect: TypeAlias = Literal["none", "done", "answer"]
+"""Of a command: it is no answer; it had its effect; it is an answer that the run is to be given."""
 
 _KINDS: Final[tuple[Kind, ...]] = ("interrupts", "tool_calls")
 _MAX_ANSWERED: Final = 1000
@@ -54,10 +62,16 @@ class Waiting:
         self._calls: dict[str, ToolCall] = {}
         self._answered: dict[str, None] = {}
         """The last calls that have their result: another may come after their run."""
+        self._asked: Questions | None = None
+        """What a host asked last: that it has answers to some doesn't make the others void."""
+        self._unanswered: set[str] = set()
+        """Of that, what no answer has come to."""
+        self._answers: list[Given] = []
+        self._arrival: asyncio.Future[None] | None = None
 
     def __bool__(self) -> bool:
-        """Whether anything is open."""
-        return bool(self._open)
+        """Whether the run waits."""
+        return bool(self._open) or self._arrival is not None
 
     # what runs call
 
@@ -82,43 +96,113 @@ class Waiting:
         assert isinstance(result, AddToolResult)
         return result
 
+    async def ask(self, questions: Questions, origin: Sink | None) -> list[Given]:
+        """Asks the clients, and returns the commands that answer once there is one."""
+        answered = [self._answer_to(given.command) for given in self._answers]
+        self._asked = questions
+        self._unanswered = {*questions.interrupts, *questions.calls} - {id for ids in answered for id in ids}
+        self._put_all(
+            "interrupts", {id: value for id, value in questions.interrupts.items() if id in self._unanswered}
+        )
+        open_calls = {id: call for id, call in questions.calls.items() if id in self._unanswered}
+        self._put_all(
+            "tool_calls", {id: {"name": call.name, "args": call.args} for id, call in open_calls.items()}
+        )
+        for id in [id for id in self._calls if id not in open_calls]:
+            del self._calls[id]
+        for id, call in open_calls.items():
+            if id not in self._calls:
+                self._calls[id] = ToolCall(id, call.name, call.args, origin)
+        if not self._answers:
+            self._arrival = self._loop.create_future()
+            self._thread.runner.waits(True)
+            try:
+                if self._calls:
+                    await self._thread.flush()
+                    for asked in list(self._calls.values()):
+                        if not asked.durable:
+                            asked.durable = True
+                            self._assign(asked)
+                await self._arrival
+            finally:
+                self._arrival = None
+                self._thread.runner.waits(False)
+        answers, self._answers = self._answers, []
+        return answers
+
+    def deliver(self, given: Given) -> None:
+        """Hands an answer to the host that asked."""
+        self._answers.append(given)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
     # what the runner calls
 
-    def take(self, command: Command, *, handled: bool) -> bool:
-        """Whether the command was an answer to what is open; then it has its effect now.
-
-        `handled`: the agent has a handler of its own for this type.
+    def take(self, command: Command, *, handled: bool) -> Effect:
+        """What the command does to what is open. `handled`: the agent has a handler for this type.
 
         Raises:
             CommandError: `unknown-interrupt` or `already-answered`.
         """
         if isinstance(command, Resume) and not handled:
-            for id in command.answers:
-                if id not in self._open or id in self._calls:
-                    raise CommandError(
-                        "unknown-interrupt",
-                        f"no open interrupt has the id {id[:100]!r}",
-                        f"command.answers.{id[:100]}",
-                    )
-            if not command.answers:
-                raise CommandError("unknown-interrupt", "no run waits at a breakpoint", "command.answers")
+            self._check_resume(command)
+            if self._asked is not None:
+                return self._take_answer(command)
             for id, answer in command.answers.items():
                 self._settle("interrupts", id, answer)
-            return True
+            return "done"
         if isinstance(command, AddToolResult):
             id = command.tool_call_id
-            if id in self._calls:
+            if id in self._calls and id in self._unanswered:
+                return self._take_answer(command)
+            if id in self._open and id in self._calls:
                 self._settle("tool_calls", id, command)
-                return True
+                return "done"
             if id in self._answered:
                 raise CommandError("already-answered", "this call has its result", "command.toolCallId")
-        return False
+        return "none"
+
+    def _check_resume(self, command: Resume) -> None:
+        asked = self._asked
+        for id in command.answers:
+            open_ids = self._unanswered if asked is not None else self._open
+            if id not in open_ids or id in self._calls:
+                raise CommandError(
+                    "unknown-interrupt",
+                    f"no open interrupt has the id {id[:100]!r}",
+                    f"command.answers.{id[:100]}",
+                )
+        if not command.answers and not (asked is not None and asked.breakpoint):
+            raise CommandError("unknown-interrupt", "no run waits at a breakpoint", "command.answers")
+
+    def _take_answer(self, command: Command) -> Effect:
+        assert self._asked is not None
+        self._asked.check(command)
+        for id in self._answer_to(command):
+            self._unanswered.discard(id)
+            if self._calls.pop(id, None) is not None:
+                self._note_answered(id)
+                self._remove("tool_calls", id)
+            else:
+                self._remove("interrupts", id)
+        return "answer"
+
+    def _answer_to(self, command: Command) -> list[str]:
+        if isinstance(command, AddToolResult):
+            return [command.tool_call_id]
+        return list(command.answers) if isinstance(command, Resume) else []
 
     def drop(self) -> None:
         """The run has ended: what is open goes, and what waits for it is cancelled."""
         for id, future in list(self._open.items()):
             self._close("tool_calls" if id in self._calls else "interrupts", id)
             future.cancel()
+        if self._asked is not None:
+            self._asked = None
+            self._unanswered.clear()
+            self._answers.clear()
+            self._calls.clear()
+            self.forget_earlier()
 
     def forget_earlier(self) -> None:
         """Takes out what a run of an earlier owner left open."""
@@ -162,10 +246,13 @@ class Waiting:
         if not future.done():
             future.set_result(answer)
         if kind == "tool_calls":
-            self._answered[id] = None
-            if len(self._answered) > _MAX_ANSWERED:
-                del self._answered[next(iter(self._answered))]
+            self._note_answered(id)
         self._close(kind, id)
+
+    def _note_answered(self, id: str) -> None:
+        self._answered[id] = None
+        if len(self._answered) > _MAX_ANSWERED:
+            del self._answered[next(iter(self._answered))]
 
     def _close(self, kind: Kind, id: str) -> None:
         if self._open.pop(id, None) is None:
@@ -207,6 +294,13 @@ class Waiting:
             document.set((RESERVED, kind), {id: value})
         else:
             document.set((RESERVED, kind, id), value)
+
+    def _put_all(self, kind: Kind, entries: Mapping[str, Json]) -> None:
+        """Makes the area hold these and no others."""
+        for id in [id for id in self._area(kind) if id not in entries]:
+            self._remove(kind, id)
+        for id, value in entries.items():
+            self._put(kind, id, value)
 
     def _remove(self, kind: Kind, id: str) -> None:
         document = self._thread.document

@@ -51,6 +51,10 @@ class MemoryStore:
         self._first_epoch = 1
         """The epochs of this opening start here; those of all before it are smaller."""
 
+    @property
+    def url(self) -> str:
+        return "memory:"
+
     async def __aenter__(self) -> Self:
         self._first_epoch = self._last_epoch + 1
         return self
@@ -99,7 +103,7 @@ class MemoryStore:
             held.rows.append(data)
             held.head = seq
             held.updated_at = entry.now
-        if entry.commands or entry.run is not None:
+        if entry.commands or entry.run is not None or entry.notes:
             held.keep_records(entry)
         done(None)
 
@@ -119,6 +123,10 @@ class MemoryStore:
     async def command(self, thread: str, command: str) -> CommandRecord | None:
         held = self._threads.get(thread)
         return None if held is None else held.commands.get(command)
+
+    async def notes(self, thread: str) -> dict[str, bytes]:
+        held = self._threads.get(thread)
+        return {} if held is None else dict(held.notes)
 
     async def log(self, thread: str, *, after: int, limit: int) -> LogSlice | None:
         held = self._threads.get(thread)
@@ -240,6 +248,7 @@ class _Thread:
         self.commands: dict[str, CommandRecord] = {}
         self.open_commands: dict[str, CommandRecord] = {}
         self.runs: dict[str, RunRecord] = {}
+        self.notes: dict[str, bytes] = {}
 
     def full_record(self) -> ThreadRecord:
         record = msgspec.structs.replace(self.record, updated_at=self.updated_at)
@@ -279,6 +288,11 @@ class _Thread:
                 self.open_commands.pop(change.id, None)
         if entry.run is not None:
             self.runs[entry.run.id] = entry.run
+        for key, note in entry.notes:
+            if note is None:
+                self.notes.pop(key, None)
+            else:
+                self.notes[key] = note
 
 
 def _conflict(entry: Append) -> WriteConflict:

@@ -54,6 +54,10 @@ class SQLiteStore:
         self._clock = clock
         self._open: _Open | None = None
 
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{os.path.abspath(self._path)}"
+
     async def __aenter__(self) -> Self:
         turns = Turns(asyncio.get_running_loop())
         file = SQLiteFile(self._path, clock=self._clock)
@@ -96,6 +100,9 @@ class SQLiteStore:
 
     async def command(self, thread: str, command: str) -> CommandRecord | None:
         return await self._read(queries.find_command, thread, command)
+
+    async def notes(self, thread: str) -> dict[str, bytes]:
+        return await self._read(queries.notes, thread)
 
     async def log(self, thread: str, *, after: int, limit: int) -> LogSlice | None:
         return await self._read(queries.log, thread, after, limit)

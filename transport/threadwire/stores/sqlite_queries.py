@@ -38,7 +38,7 @@ _TRIM_ROWS: Final = 200
 
 _RECORD: Final = "t.id, t.agent, m.title, t.archived, m.created_at, t.updated_at, m.custom"
 _COMMAND: Final = "id, n, body, status, starts, seq, error"
-_RUN: Final = "id, status, started_at, ended_at, error"
+_RUN: Final = "id, status, started_at, ended_at, error, base, starts"
 # Spelled as in the partial indexes, which are used only then.
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
 _OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
@@ -127,11 +127,27 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
     run = entry.run
     if run is not None:
         db.execute(
-            f"INSERT INTO run (thread, {_RUN}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (thread, id) DO UPDATE"
+            f"INSERT INTO run (thread, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (thread, id) DO UPDATE"
             " SET status = excluded.status, started_at = excluded.started_at,"
-            " ended_at = excluded.ended_at, error = excluded.error",
-            (thread, run.id, run.status, run.started_at, run.ended_at, _pack(run.error)),
+            " ended_at = excluded.ended_at, error = excluded.error,"
+            " base = excluded.base, starts = excluded.starts",
+            (
+                thread,
+                run.id,
+                run.status,
+                run.started_at,
+                run.ended_at,
+                _pack(run.error),
+                run.base,
+                run.starts,
+            ),
         )
+    for key, note in entry.notes:
+        if note is None:
+            db.execute("DELETE FROM note WHERE thread = ? AND name = ?", (thread, key))
+        else:
+            db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (thread, key, note))
     return None
 
 
@@ -181,9 +197,21 @@ def runs(db: Connection, thread: str, limit: int) -> list[RunRecord]:
         f"SELECT {_RUN} FROM run WHERE thread = ? ORDER BY n DESC LIMIT ?", (thread, _limit(limit))
     )
     return [
-        RunRecord(id=id, status=status, started_at=started_at, ended_at=ended_at, error=_unpack(error))
-        for id, status, started_at, ended_at, error in rows
+        RunRecord(
+            id=id,
+            status=status,
+            started_at=started_at,
+            ended_at=ended_at,
+            error=_unpack(error),
+            base=base,
+            starts=starts,
+        )
+        for id, status, started_at, ended_at, error, base, starts in rows
     ]
+
+
+def notes(db: Connection, thread: str) -> dict[str, bytes]:
+    return dict(db.execute("SELECT name, data FROM note WHERE thread = ?", (thread,)).fetchall())
 
 
 def unfinished(db: Connection) -> list[str]:

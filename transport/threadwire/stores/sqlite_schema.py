@@ -102,7 +102,18 @@ _SCHEMA_1: Final = (
     "CREATE INDEX run_open ON run (thread) WHERE status IN ('queued', 'running', 'waiting')",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1,)
+_SCHEMA_2: Final = (
+    "ALTER TABLE run ADD COLUMN base INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE run ADD COLUMN starts INTEGER NOT NULL DEFAULT 1",
+    """CREATE TABLE note (
+        thread TEXT NOT NULL REFERENCES thread ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (thread, name)
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2)
 """`MIGRATIONS[n]` leads from version n to n + 1; `PRAGMA user_version` holds the file's version."""
 
 
