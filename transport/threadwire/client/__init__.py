@@ -126,9 +126,18 @@ from .runtimes.external_store import (
     ExternalStoreRuntime,
     RuntimeAdapters,
 )
+from .runtimes.external_threads import ExternalThread, ExternalThreadList, ExternalThreadListAdapter
 from .runtimes.local import LocalAdapters, LocalRuntime
 from .runtimes.queue import MessageQueue, QueueItem
 from .runtimes.thread import ThreadRuntime
+from .runtimes.thread_list import (
+    InitializedThread,
+    RemoteThread,
+    RemoteThreadListAdapter,
+    ThreadItem,
+    ThreadList,
+    ThreadPage,
+)
 from .thread import Receipt, Thread
 
 __all__ = [
@@ -167,6 +176,9 @@ __all__ = [
     "ExternalMessageConverter",
     "ExternalStoreAdapter",
     "ExternalStoreRuntime",
+    "ExternalThread",
+    "ExternalThreadList",
+    "ExternalThreadListAdapter",
     "FeedbackAdapter",
     "File",
     "FileMessagePart",
@@ -174,6 +186,7 @@ __all__ = [
     "HistoryAdapter",
     "ImageMessagePart",
     "IncompleteStatus",
+    "InitializedThread",
     "InvalidAdapter",
     "InvalidMessage",
     "LikeMetadata",
@@ -198,6 +211,8 @@ __all__ = [
     "Receipt",
     "Refused",
     "Regenerate",
+    "RemoteThread",
+    "RemoteThreadListAdapter",
     "RepositoryItem",
     "RequiresActionStatus",
     "Resume",
@@ -219,8 +234,11 @@ __all__ = [
     "Thread",
     "ThreadAssistantMessage",
     "ThreadComposer",
+    "ThreadItem",
+    "ThreadList",
     "ThreadMessage",
     "ThreadMessageLike",
+    "ThreadPage",
     "ThreadRuntime",
     "ThreadSuggestion",
     "ThreadSystemMessage",
