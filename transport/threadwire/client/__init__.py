@@ -9,8 +9,8 @@ async with connect("ws://127.0.0.1:8000/ws") as connection:
             ...
 
 Runtimes hold a thread as messages with branches and a composer, whoever owns it: `LocalRuntime`
-has a chat model of one function, `ExternalStoreRuntime` shows messages that are kept elsewhere.
-Converters make thread messages of other forms.
+has a chat model of one function, `ExternalStoreRuntime` shows messages that are kept elsewhere,
+`AssistantTransportRuntime` those of a server's thread. Converters make thread messages of other forms.
 """
 
 from ..core.commands import (
@@ -103,6 +103,12 @@ from .runtimes.adapters import (
     SpeechState,
     SuggestionAdapter,
 )
+from .runtimes.assistant_transport import (
+    AssistantTransportRuntime,
+    ConnectionMetadata,
+    PendingCommand,
+    TransportState,
+)
 from .runtimes.attachments import (
     AttachmentAdapter,
     CompositeAttachmentAdapter,
@@ -127,6 +133,7 @@ from .runtimes.external_store import (
     RuntimeAdapters,
 )
 from .runtimes.external_threads import ExternalThread, ExternalThreadList, ExternalThreadListAdapter
+from .runtimes.langchain_state import LangChainConverter
 from .runtimes.local import LocalAdapters, LocalRuntime
 from .runtimes.queue import MessageQueue, QueueItem
 from .runtimes.thread import ThreadRuntime
@@ -148,6 +155,7 @@ __all__ = [
     "AppendMessage",
     "AssistantMessagePart",
     "AssistantMetadata",
+    "AssistantTransportRuntime",
     "AttachmentAdapter",
     "AudioData",
     "AudioMessagePart",
@@ -166,6 +174,7 @@ __all__ = [
     "CompositeAttachmentAdapter",
     "Connection",
     "ConnectionClosed",
+    "ConnectionMetadata",
     "ConvertConfig",
     "ConverterMetadata",
     "DataMessagePart",
@@ -189,6 +198,7 @@ __all__ = [
     "InitializedThread",
     "InvalidAdapter",
     "InvalidMessage",
+    "LangChainConverter",
     "LikeMetadata",
     "Limits",
     "LoadedHistory",
@@ -205,6 +215,7 @@ __all__ = [
     "NotNow",
     "NotSupported",
     "PendingAttachment",
+    "PendingCommand",
     "Position",
     "QueueItem",
     "ReasoningMessagePart",
@@ -253,6 +264,7 @@ __all__ = [
     "ToolCallTiming",
     "ToolInterrupt",
     "ToolResultLike",
+    "TransportState",
     "UserMessage",
     "UserMessagePart",
     "connect",
