@@ -36,7 +36,7 @@ PUBLIC = {
         MessageRepository MessageStatus MessageTiming ModelContext NotFound NotNow NotSupported
         PendingAttachment PendingCommand Position QueueItem ReasoningMessagePart Receipt Refused
         Regenerate RemoteThread RemoteThreadListAdapter RepositoryItem RequiresActionStatus
-        Resume ResumeRun RunAborted RunInfo RunningStatus RuntimeAdapters
+        Resume ResumeRun RunAborted RunInfo RunningStatus RuntimeAdapters ServerThreads
         SimpleImageAttachmentAdapter SimpleTextAttachmentAdapter SourceMessagePart SpeechAdapter
         SpeechState StartRun SubmittedFeedback SuggestionAdapter SwitchBranch TextMessagePart
         Thread ThreadAssistantMessage ThreadComposer ThreadItem ThreadList ThreadMessage

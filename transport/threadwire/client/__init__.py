@@ -136,6 +136,7 @@ from .runtimes.external_threads import ExternalThread, ExternalThreadList, Exter
 from .runtimes.langchain_state import LangChainConverter
 from .runtimes.local import LocalAdapters, LocalRuntime
 from .runtimes.queue import MessageQueue, QueueItem
+from .runtimes.server_threads import ServerThreads
 from .runtimes.thread import ThreadRuntime
 from .runtimes.thread_list import (
     InitializedThread,
@@ -232,6 +233,7 @@ __all__ = [
     "RunInfo",
     "RunningStatus",
     "RuntimeAdapters",
+    "ServerThreads",
     "SimpleImageAttachmentAdapter",
     "SimpleTextAttachmentAdapter",
     "SourceMessagePart",
