@@ -217,9 +217,9 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         return replace(super().capabilities, switch_to_branch=bool(self._listed_branches()))
 
     def branches(self, message_id: str) -> tuple[str, ...]:
-        """The ids of the message and of those that could be in its place. Raises NotFound."""
-        listed = self._listed_branches().get(message_id)
-        return tuple(listed) if listed else super().branches(message_id)
+        """The ids of the message and of those that the agent could show in its place. Raises NotFound."""
+        self.message(message_id)
+        return tuple(self._listed_branches().get(message_id) or (message_id,))
 
     async def idle(self) -> None:
         """Waits until no run goes on and no command is on its way; one that waits for answers ends it.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...core.commands import AddMessage, AddToolResult, ImagePart, TextPart, UserMessage
 from ...core.operations import Json
-from ..messages.external import ConverterMetadata, ExternalMessageConverter
+from ..messages.external import ConverterCallback, ConverterMetadata, ExternalMessageConverter
 from ..messages.langchain import convert_langchain_messages
 from .assistant_transport import ConnectionMetadata, PendingCommand, TransportState
 
@@ -14,13 +14,20 @@ from .assistant_transport import ConnectionMetadata, PendingCommand, TransportSt
 class LangChainConverter:
     """Converts states that hold LangChain messages under `messages_key`; one for each thread.
 
+    Another `callback` reads messages of another form; those that are pending are LangChain's for it.
+
     Messages and tool results on their way are shown as they will stand in the state; an edit hides
     what it replaces. The error of a failed run stands with the last message.
     """
 
-    def __init__(self, messages_key: str = "messages") -> None:
+    def __init__(
+        self,
+        messages_key: str = "messages",
+        *,
+        callback: ConverterCallback[Any] = convert_langchain_messages,
+    ) -> None:
         self._key = messages_key
-        self._converter: ExternalMessageConverter[Any] = ExternalMessageConverter(convert_langchain_messages)
+        self._converter: ExternalMessageConverter[Any] = ExternalMessageConverter(callback)
         self._pending: dict[str, Json] = {}  # command id -> the message it is shown as
         self._metadata = ConverterMetadata()
 
