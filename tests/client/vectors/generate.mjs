@@ -601,3 +601,57 @@ const localTrace = async () => {
 const locals = [];
 while (locals.length < 110) locals.push(await localTrace());
 write("local", "a scripted model, what users do, and what is shown, kept and asked after each step", locals);
+
+// data streams
+const stream_ = await load("assistant-stream");
+const streamLine = () => {
+  const id = pick(["c1", "c2", "c3"]);
+  return pick([
+    () => ["0", pick(["Hel", "lo", " ", "é"])], () => ["0", "x"], () => ["g", "think"],
+    () => ["aui-text-delta", { textDelta: "t", parentId: pick(["p", "q"]) }],
+    () => ["aui-reasoning-delta", { reasoningDelta: "r", parentId: "p" }],
+    () => ["aui-reasoning-part-start", { unstable_summary: "s", ...(chance(50) && { parentId: "p" }) }],
+    () => ["b", { toolCallId: id, toolName: "find", ...(chance(20) && { parentId: "p" }) }],
+    () => ["b", { toolCallId: `n${random(1e6)}`, toolName: "find" }],
+    () => ["c", { toolCallId: id, argsTextDelta: pick(['{"q":', '"x"}', "", "{}"]), ...(chance(25) && { isFinal: true }) }],
+    () => ["9", { toolCallId: id, toolName: "find", args: { q: 1 } }],
+    () => ["a", { toolCallId: id, result: pick([1, null, { a: 1 }]), ...(chance(30) && { isError: true }), ...(chance(30) && { artifact: { b: 1 } }) }],
+    () => ["h", { sourceType: "url", id: "s", url: "https://x", ...(chance(50) && { title: "X" }), ...(chance(30) && { parentId: "p" }) }],
+    () => ["k", { data: "AA", mimeType: "text/plain" }], () => ["aui-data", { name: "n", data: { x: 1 } }],
+    () => ["2", [1]], () => ["8", [{ a: 1 }]], () => ["f", { messageId: "m" }],
+    () => ["e", { finishReason: "stop", usage: { inputTokens: 1, outputTokens: 2 }, isContinued: false }],
+    () => ["aui-state", [{ type: "set", path: ["a", "b"], value: pick([1, "x"]) }]],
+    () => ["aui-state", [{ type: "set", path: [], value: { t: "" } }, { type: "append-text", path: ["t"], value: "y" }]],
+    () => ["i", {}], () => ["j", {}],
+  ])();
+};
+const ENDS = [[], [], [["d", { finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }]], [["d", { finishReason: "tool-calls", usage: { inputTokens: 1, outputTokens: 1 } }]], [["d", { finishReason: "length", usage: { inputTokens: 1, outputTokens: 1 } }]], [["3", "boom"]], [["3", "boom"], ["d", { finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }]], [["zz", 1]]];
+const streams = [];
+while (streams.length < 250) {
+  const lines = [...times(random(10), streamLine), ...pick(ENDS)];
+  let text = lines.map(([type, value]) => `${type}:${JSON.stringify(value)}${pick(["\n", "\n", "\n", "\r\n", "\n\n"])}`).join("");
+  if (chance(10)) text += pick(["no colon\n", "0:broken\n", "0:\"cut", "  \n"]);
+  const bytes = new TextEncoder().encode(text);
+  const at = random(bytes.length + 1);
+  const body = new ReadableStream({ start(c) { c.enqueue(bytes.slice(0, at)); c.enqueue(bytes.slice(at)); c.close(); } });
+  let last = null;
+  let error;
+  const log = console.error;
+  console.error = () => {};
+  try {
+    const messages = body.pipeThrough(new stream_.DataStreamDecoder()).pipeThrough(new stream_.AssistantMessageAccumulator());
+    for await (const message of stream.asAsyncIterableStream(messages)) last = message;
+  } catch (e) {
+    error = e.message;
+  }
+  console.error = log;
+  const bare = (part) => {
+    const { timing, state, status, ...rest } = part;
+    return part.type === "text" || part.type === "reasoning" ? { ...rest, status } : rest;
+  };
+  streams.push({
+    text, at,
+    ...(error ? { error } : { expected: last && normal({ parts: last.parts.map(bare), status: last.status, metadata: { ...last.metadata, timing: undefined } }, strings(lines)) }),
+  });
+}
+write("data_streams", "a data stream, cut into two pieces at a byte, and the message it adds up to; null without any", streams);

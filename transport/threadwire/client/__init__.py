@@ -36,6 +36,7 @@ from .errors import (
     NotNow,
     NotSupported,
 )
+from .messages.data_stream import DataStreamError, DataStreamMessage
 from .messages.external import (
     ConverterMetadata,
     ExternalMessageConverter,
@@ -126,6 +127,7 @@ from .runtimes.chat_model import (
     RunAborted,
 )
 from .runtimes.composer import Composer, EditComposer, ThreadComposer
+from .runtimes.data_stream_model import DataStreamModel
 from .runtimes.external_store import (
     BranchChange,
     ExternalStoreAdapter,
@@ -179,6 +181,9 @@ __all__ = [
     "ConvertConfig",
     "ConverterMetadata",
     "DataMessagePart",
+    "DataStreamError",
+    "DataStreamMessage",
+    "DataStreamModel",
     "DictationAdapter",
     "DictationResult",
     "EditComposer",
