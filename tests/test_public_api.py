@@ -22,25 +22,25 @@ PUBLIC = {
     """,
     threadwire.client: """
         AbortSignal AddMessage AddToolResult AddToolResultOptions AppendMessage
-        AssistantMessagePart AssistantMetadata AssistantTransportRuntime AttachmentAdapter
-        AudioData AudioMessagePart Backoff BranchChange Capabilities ChatModelAdapter
-        ChatModelRunOptions ChatModelRunResult ClientError Command CommandError
-        CompleteAttachment CompleteStatus Composer CompositeAttachmentAdapter Connection
-        ConnectionClosed ConnectionMetadata ConvertConfig ConverterMetadata DataMessagePart
-        DataStreamError DataStreamMessage DataStreamModel DictationAdapter DictationResult
-        EditComposer ExportedMessageRepository ExternalMessageConverter ExternalStoreAdapter
-        ExternalStoreRuntime ExternalThread ExternalThreadList ExternalThreadListAdapter
-        FeedbackAdapter File FileMessagePart GenerativeUIMessagePart HistoryAdapter
-        ImageMessagePart IncompleteStatus InitializedThread InvalidAdapter InvalidMessage
-        LangChainConverter LikeMetadata Limits LoadedHistory LocalAdapters LocalRuntime
-        MessageMetadata MessageNotSent MessageQueue MessageRepository MessageStatus
-        MessageTiming ModelContext NotFound NotNow NotSupported PendingAttachment PendingCommand
-        Position QueueItem ReasoningMessagePart Receipt Refused Regenerate RemoteThread
-        RemoteThreadListAdapter RepositoryItem RequiresActionStatus Resume ResumeRun RunAborted
-        RunInfo RunningStatus RuntimeAdapters ServerThreads SimpleImageAttachmentAdapter
-        SimpleTextAttachmentAdapter SourceMessagePart SpeechAdapter SpeechState StartRun
-        SubmittedFeedback SuggestionAdapter SwitchBranch TextMessagePart Thread
-        ThreadAssistantMessage ThreadComposer ThreadItem ThreadList ThreadMessage
+        AssistantMessagePart AssistantMetadata AssistantTransportOverHttp
+        AssistantTransportRuntime AttachmentAdapter AudioData AudioMessagePart Backoff
+        BranchChange Capabilities ChatModelAdapter ChatModelRunOptions ChatModelRunResult
+        ClientError Command CommandError CompleteAttachment CompleteStatus Composer
+        CompositeAttachmentAdapter Connection ConnectionClosed ConnectionMetadata ConvertConfig
+        ConverterMetadata DataMessagePart DataStreamError DataStreamMessage DataStreamModel
+        DictationAdapter DictationResult EditComposer ExportedMessageRepository
+        ExternalMessageConverter ExternalStoreAdapter ExternalStoreRuntime ExternalThread
+        ExternalThreadList ExternalThreadListAdapter FeedbackAdapter File FileMessagePart
+        GenerativeUIMessagePart HistoryAdapter ImageMessagePart IncompleteStatus
+        InitializedThread InvalidAdapter InvalidMessage LangChainConverter LikeMetadata Limits
+        LoadedHistory LocalAdapters LocalRuntime MessageMetadata MessageNotSent MessageQueue
+        MessageRepository MessageStatus MessageTiming ModelContext NotFound NotNow NotSupported
+        PendingAttachment PendingCommand Position QueueItem ReasoningMessagePart Receipt Refused
+        Regenerate RemoteThread RemoteThreadListAdapter RepositoryItem RequiresActionStatus
+        Resume ResumeRun RunAborted RunInfo RunningStatus RuntimeAdapters ServerThreads
+        SimpleImageAttachmentAdapter SimpleTextAttachmentAdapter SourceMessagePart SpeechAdapter
+        SpeechState StartRun SubmittedFeedback SuggestionAdapter SwitchBranch TextMessagePart
+        Thread ThreadAssistantMessage ThreadComposer ThreadItem ThreadList ThreadMessage
         ThreadMessageLike ThreadPage ThreadRuntime ThreadSuggestion ThreadSystemMessage
         ThreadUserMessage ThreadwireError ToolApproval ToolApprovalAnswer ToolApprovalOption
         ToolCall ToolCallLike ToolCallMessagePart ToolCallTiming ToolInterrupt ToolResultLike

@@ -158,7 +158,7 @@ const reader = (status) => (one) => internal.fromThreadMessageLike(dated(one), "
 write(
   "message_like",
   "a message-like, and the thread message with the fallback id `fallback` and the fallback status",
-  times(300, () => {
+  times(200, () => {
     const input = like();
     const status = pick(STATUSES);
     return { input, status, ...attempt([input, "fallback"], () => reader(status)(input)) };
@@ -182,7 +182,7 @@ const output = () => {
 write(
   "joins",
   "the outputs of a converter by message, joined; `cancelled` are the ids that were cancelled",
-  times(300, () => {
+  times(200, () => {
     const outputs = times(random(7), () => times(chance(80) ? 1 : random(4), output));
     const isRunning = chance(40);
     const error = chance(20) ? pick(["", 0, "failed", { code: "x" }]) : undefined;
@@ -250,7 +250,7 @@ const langchain = () => {
 write(
   "langchain",
   "LangChain messages, converted and joined",
-  times(400, () => {
+  times(300, () => {
     const messages = times(random(8), langchain);
     const isRunning = chance(40);
     const error = chance(15) ? pick(["failed", { code: "x" }, ""]) : undefined;
@@ -277,7 +277,7 @@ try {
   for (const input of times(120, () => times(random(4) + 1, like))) {
     let messages;
     try {
-      messages = JSON.parse(JSON.stringify(input.map(reader(STATUSES[1]))));
+      messages = JSON.parse(JSON.stringify(input.map((each) => reader(STATUSES[1])({ ...each, createdAt: "2024-05-06T07:08:09.010Z" }))));
     } catch {
       continue;
     }
@@ -355,7 +355,7 @@ const provider = { getModelContext: () => ({}), subscribe: () => () => {} };
 write(
   "capabilities",
   "what a runtime can do, by the handlers and adapters it is given",
-  times(150, () => {
+  times(64, () => {
     const handlers = Object.keys(HANDLERS).filter(() => chance(50));
     const adapters = ADAPTERS.filter(() => chance(40));
     const copy = chance(80);
@@ -470,7 +470,7 @@ const trace = async () => {
   return { steps };
 };
 const traces = [];
-for (let i = 0; i < 80; i++) traces.push(await trace());
+for (let i = 0; i < 60; i++) traces.push(await trace());
 write("external_store", "what users and the owner of the messages do, what the owner is told, what is shown then", traces);
 
 // local runtime
@@ -599,7 +599,7 @@ const localTrace = async () => {
   return { ...options, steps };
 };
 const locals = [];
-while (locals.length < 110) locals.push(await localTrace());
+while (locals.length < 80) locals.push(await localTrace());
 write("local", "a scripted model, what users do, and what is shown, kept and asked after each step", locals);
 
 // data streams
@@ -627,7 +627,7 @@ const streamLine = () => {
 };
 const ENDS = [[], [], [["d", { finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }]], [["d", { finishReason: "tool-calls", usage: { inputTokens: 1, outputTokens: 1 } }]], [["d", { finishReason: "length", usage: { inputTokens: 1, outputTokens: 1 } }]], [["3", "boom"]], [["3", "boom"], ["d", { finishReason: "stop", usage: { inputTokens: 1, outputTokens: 1 } }]], [["zz", 1]]];
 const streams = [];
-while (streams.length < 250) {
+while (streams.length < 150) {
   const lines = [...times(random(10), streamLine), ...pick(ENDS)];
   let text = lines.map(([type, value]) => `${type}:${JSON.stringify(value)}${pick(["\n", "\n", "\n", "\r\n", "\n\n"])}`).join("");
   if (chance(10)) text += pick(["no colon\n", "0:broken\n", "0:\"cut", "  \n"]);

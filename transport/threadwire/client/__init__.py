@@ -148,6 +148,7 @@ from .runtimes.thread_list import (
     ThreadList,
     ThreadPage,
 )
+from .runtimes.transport_over_http import AssistantTransportOverHttp
 from .thread import Receipt, Thread
 
 __all__ = [
@@ -158,6 +159,7 @@ __all__ = [
     "AppendMessage",
     "AssistantMessagePart",
     "AssistantMetadata",
+    "AssistantTransportOverHttp",
     "AssistantTransportRuntime",
     "AttachmentAdapter",
     "AudioData",

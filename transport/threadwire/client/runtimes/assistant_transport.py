@@ -293,7 +293,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         if append.role != "user":
             raise InvalidMessage("only messages of users can be sent", "role")
         content = [*append.content, *(part for each in append.attachments for part in each.content)]
-        parts = tuple(_part(part, f"content.{index}") for index, part in enumerate(content))
+        parts = tuple(command_part(part, f"content.{index}") for index, part in enumerate(content))
         if not parts:
             raise InvalidMessage("a message has content", "content")
         id = uuid.uuid4().hex
@@ -463,7 +463,8 @@ def _has_landed(pending: PendingCommand, state: Json) -> bool:
     return any(isinstance(message, dict) and message.get("id") == id for message in reversed(messages))
 
 
-def _part(part: Any, where: str) -> Part:
+def command_part(part: Any, where: str) -> Part:
+    """A part of a thread message as commands have it. Raises InvalidMessage."""
     if isinstance(part, TextMessagePart):
         return TextPart(part.text)
     if isinstance(part, ImageMessagePart):
