@@ -342,6 +342,29 @@ async def test_leaving_ends_the_run_as_cancelled_and_keeps_it() -> None:
         await runtime.append("late")
 
 
+async def test_cancelling_the_block_ends_the_run_as_cancelled() -> None:
+    model, log = Hanging(), []
+    runtime = LocalRuntime(model, adapters=LocalAdapters(history=AppendOnly(log)))
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+        async with runtime, anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.append, "Hi")
+            await model.begun.wait()
+            scope.cancel()
+    assert last(runtime).status == IncompleteStatus("cancelled")
+    assert [each[3] for each in log] == [None, "incomplete"]
+
+
+def test_runtime_can_be_made_before_there_is_an_event_loop() -> None:
+    runtime = LocalRuntime(hello)
+
+    async def talk() -> None:
+        async with runtime:
+            await runtime.append("Hi")
+
+    anyio.run(talk)
+    assert texts(runtime) == ["Hi", "Hello"]
+
+
 async def test_newer_run_ends_the_older_one_at_once() -> None:
     model = Hanging()
     with anyio.fail_after(5):

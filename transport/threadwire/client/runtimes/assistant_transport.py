@@ -53,6 +53,7 @@ from .actions import AddToolResultOptions, AppendMessage, StartRun
 from .adapters import Capabilities
 from .calling import call, check_handler
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
+from .tasks import Tasks
 
 log = logging.getLogger("threadwire.client")
 
@@ -156,7 +157,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         self._failure: Refused | ConnectionClosed | None = None
         self._followed: Thread | None = None
         self._stack = AsyncExitStack()
-        self._tasks = anyio.create_task_group()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         self._followed = await self._stack.enter_async_context(
@@ -165,9 +166,9 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         try:
             await self._tasks.__aenter__()
             self._refresh()
-            self._tasks.start_soon(self._follow)
+            self._tasks.start(self._follow)
             if self._tools:
-                self._tasks.start_soon(self._take_tool_calls)
+                self._tasks.start(self._take_tool_calls)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -177,11 +178,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         try:
-            self._tasks.cancel_scope.cancel()
-            if isinstance(error, anyio.get_cancelled_exc_class()):
-                return await self._tasks.__aexit__(kind, error, trace)
-            await self._tasks.__aexit__(None, None, None)
-            return None
+            return await self._tasks.__aexit__(kind, error, trace)
         finally:
             self._followed = None
             await self._stack.aclose()
@@ -264,7 +261,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             if isinstance(error, CommandError):
                 await self._report(error, pending)
             raise
-        self._tasks.start_soon(self._watch, pending, receipt)
+        self._tasks.start(self._watch, pending, receipt)
         return receipt
 
     async def switch_to_branch(self, message_id: str) -> None:
@@ -398,7 +395,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
     async def _take_tool_calls(self) -> None:
         try:
             async for tool_call in self.thread.tool_calls():
-                self._tasks.start_soon(self._execute, tool_call)
+                self._tasks.start(self._execute, tool_call)
         except (Refused, ConnectionClosed):
             pass  # `failure` says so
 

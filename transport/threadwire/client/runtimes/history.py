@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ..messages.repository import RepositoryItem
 from .adapters import HistoryAdapter
 from .calling import call
+from .tasks import Tasks
 
 
 class Write:
@@ -35,7 +35,7 @@ class Write:
 class HistoryWriter:
     """What the adapter can do, if there is one. Writes go on in `tasks`, and aren't cut short."""
 
-    def __init__(self, adapter: HistoryAdapter | None, tasks: TaskGroup) -> None:
+    def __init__(self, adapter: HistoryAdapter | None, tasks: Tasks) -> None:
         self._adapter: Final = adapter
         self._tasks: Final = tasks
         self._lock: Final = anyio.Lock(fast_acquire=True)
@@ -71,7 +71,7 @@ class HistoryWriter:
         if handler is None:
             write.end()
         else:
-            self._tasks.start_soon(self._write, handler, what, write)
+            self._tasks.start(self._write, handler, what, write)
         return write
 
     async def _write(self, handler: Callable[..., Any], what: object, write: Write) -> None:

@@ -54,6 +54,7 @@ from .history import HistoryWriter
 from .local_run import LocalRun, should_continue
 from .queue import Lane, MessageQueue, QueueItem
 from .suggestions import Suggestions
+from .tasks import Tasks
 from .thread import ThreadRuntime
 
 log = logging.getLogger("threadwire.client")
@@ -118,7 +119,7 @@ class LocalRuntime(ThreadRuntime):
         self._run_config: RunConfig = {}
         self._active: LocalRun | None = None
         self._rounds: dict[str, int] = {}
-        self._tasks = anyio.create_task_group()
+        self._tasks = Tasks()
         self._entered = False
         self._loaded_event = anyio.Event()
         self._load_error: Exception | None = None
@@ -136,7 +137,7 @@ class LocalRuntime(ThreadRuntime):
         if self._adapters.history is None:
             self._loaded_event.set()
         else:
-            self._tasks.start_soon(self._load_history, self._adapters.history)
+            self._tasks.start(self._load_history, self._adapters.history)
         return self
 
     async def __aexit__(
@@ -148,12 +149,7 @@ class LocalRuntime(ThreadRuntime):
             active.cancel()
             with anyio.CancelScope(shield=True):
                 await active.done.wait()
-        self._tasks.cancel_scope.cancel()
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return await self._tasks.__aexit__(kind, error, trace)
-        # Any other error passes by the task group, which would wrap it in an ExceptionGroup.
-        await self._tasks.__aexit__(None, None, None)
-        return None
+        return await self._tasks.__aexit__(kind, error, trace)
 
     # what there is
 
@@ -405,7 +401,7 @@ class LocalRuntime(ThreadRuntime):
             raise
 
     def _run_queued(self, append: AppendMessage) -> None:
-        self._tasks.start_soon(self._append_queued, append)
+        self._tasks.start(self._append_queued, append)
 
     async def _append_queued(self, append: AppendMessage) -> None:
         try:
@@ -457,7 +453,7 @@ class LocalRuntime(ThreadRuntime):
         if max(len(message.metadata.steps), run.rounds) < self._max_steps:
             self._repository.reset_head(message.id)
         self._notify()
-        self._tasks.start_soon(self._execute, run, stream, kept)
+        self._tasks.start(self._execute, run, stream, kept)
         return run
 
     async def _execute(self, run: LocalRun, stream: RunFunction | None, kept: bool) -> None:

@@ -143,6 +143,9 @@ class LocalRun:
         except RunAborted:
             self._end(CANCELLED)
             return
+        except anyio.get_cancelled_exc_class():
+            self._end(CANCELLED)
+            raise
         except Exception as error:
             self._end(IncompleteStatus("error", error_json(error)))
             raise

@@ -22,6 +22,7 @@ from ..messages.like import generate_id
 from ..messages.model import RunningStatus, ThreadAssistantMessage, ThreadMessage
 from .calling import call
 from .subscribable import Subscribable
+from .tasks import Tasks
 from .thread import ThreadRuntime
 
 R = TypeVar("R", bound=ThreadRuntime)
@@ -148,7 +149,7 @@ class ThreadList(Subscribable, Generic[R]):
         self._loading = 0
         self._generation = 0
         self._load_error: Exception | None = None
-        self._tasks = anyio.create_task_group()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -157,7 +158,7 @@ class ThreadList(Subscribable, Generic[R]):
                 await self.switch_to_new_thread()
             else:
                 await self.switch_to_thread(self._first)
-            self._tasks.start_soon(self.load)
+            self._tasks.start(self.load)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -166,11 +167,7 @@ class ThreadList(Subscribable, Generic[R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._tasks.cancel_scope.cancel()
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return await self._tasks.__aexit__(kind, error, trace)
-        await self._tasks.__aexit__(None, None, None)
-        return None
+        return await self._tasks.__aexit__(kind, error, trace)
 
     # what there is
 
@@ -435,7 +432,7 @@ class ThreadList(Subscribable, Generic[R]):
         if item._stop is None:
             item._stop = anyio.Event()
             item._ready, item._failure = anyio.Event(), None
-            self._tasks.start_soon(self._host, item, item._stop)
+            self._tasks.start(self._host, item, item._stop)
         await item._ready.wait()
         if item._failure is not None:
             raise item._failure

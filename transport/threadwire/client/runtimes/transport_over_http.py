@@ -34,6 +34,7 @@ from .assistant_transport import (
 from .calling import call, check_handler
 from .chat_model import ModelContext
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
+from .tasks import Tasks
 
 if TYPE_CHECKING:
     import httpx
@@ -116,25 +117,18 @@ class AssistantTransportOverHttp(ExternalStoreRuntime[ThreadMessage]):
         self._request: anyio.CancelScope | None = None
         self._work = anyio.Event()
         self._resuming = False
-        self._tasks = anyio.create_task_group()
-        self._entered = False
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._entered = True
         self._refresh()
-        self._tasks.start_soon(self._requests)
+        self._tasks.start(self._requests)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._entered = False
-        self._tasks.cancel_scope.cancel()
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return await self._tasks.__aexit__(kind, error, trace)
-        await self._tasks.__aexit__(None, None, None)
-        return None
+        return await self._tasks.__aexit__(kind, error, trace)
 
     @property
     def pending_commands(self) -> tuple[PendingCommand, ...]:
@@ -212,7 +206,7 @@ class AssistantTransportOverHttp(ExternalStoreRuntime[ThreadMessage]):
     # requests
 
     def _enqueue(self, command: Command | Mapping[str, Json], *, start: bool) -> None:
-        if not self._entered:
+        if not self._tasks.entered:
             raise NotNow("the runtime is used in its `async with`")
         self._queued.append(PendingCommand(uuid.uuid4().hex, command))
         self._refresh()
@@ -335,7 +329,7 @@ class AssistantTransportOverHttp(ExternalStoreRuntime[ThreadMessage]):
                     and not _is_answered(part.tool_call_id, self.pending_commands)
                 ):
                     scope = self._executing[part.tool_call_id] = anyio.CancelScope()
-                    self._tasks.start_soon(self._execute, part, scope)
+                    self._tasks.start(self._execute, part, scope)
 
     async def _execute(self, part: ToolCallMessagePart, scope: anyio.CancelScope) -> None:
         with scope:
