@@ -44,9 +44,10 @@ PUBLIC = {
         ThreadMessageLike ThreadPage ThreadRuntime ThreadSuggestion ThreadSystemMessage
         ThreadUserMessage ThreadwireError ToolApproval ToolApprovalAnswer ToolApprovalOption
         ToolCall ToolCallLike ToolCallMessagePart ToolCallTiming ToolInterrupt ToolResultLike
-        TransportState UserMessage UserMessagePart connect convert_external_messages
-        convert_langchain_messages from_thread_message_like message_from_json message_text
-        original_messages parse_partial_json to_generic_messages to_json
+        TransportState UserMessage UserMessagePart connect convert_any_message
+        convert_external_messages convert_langchain_messages from_thread_message_like
+        message_from_json message_text original_messages parse_partial_json to_generic_messages
+        to_json
     """,
 }
 

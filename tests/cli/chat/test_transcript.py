@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from threadwire.cli.chat.messages import convert_any_message
 from threadwire.cli.chat.transcript import Entry, Transcript, finished
-from threadwire.client.messages.external import convert_external_messages
 from threadwire.client.messages.like import from_thread_message_like
 
 
@@ -95,17 +93,3 @@ def test_other_branch_is_printed_from_where_it_differs() -> None:
     entries = transcript.update([user("u", "hi"), answer("b", "two", status=DONE)])
     assert [entry.kind for entry in entries] == ["changed", "text"]
     assert transcript.update([user("u", "hi")]) == []
-
-
-def test_messages_of_either_form_are_read() -> None:
-    messages: list[Any] = [
-        {"type": "human", "id": "1", "content": "hi"},
-        {"role": "assistant", "content": "hello", "id": 7},
-        {"role": "user", "parts": [{"type": "text", "text": "again"}]},
-        {"role": "robot", "content": "x"},
-        {"anything": 1},
-        7,
-        "plain",
-    ]
-    shown = convert_external_messages(messages, convert_any_message)
-    assert [message.role for message in shown] == ["user", "assistant", "user", "assistant"]

@@ -46,6 +46,7 @@ from .messages.generic import to_generic_messages
 from .messages.joining import ToolResultLike
 from .messages.langchain import convert_langchain_messages
 from .messages.like import ConvertConfig, LikeMetadata, ThreadMessageLike, from_thread_message_like
+from .messages.mixed import convert_any_message
 from .messages.model import (
     AssistantMessagePart,
     AssistantMetadata,
@@ -277,6 +278,7 @@ __all__ = [
     "UserMessage",
     "UserMessagePart",
     "connect",
+    "convert_any_message",
     "convert_external_messages",
     "convert_langchain_messages",
     "from_thread_message_like",

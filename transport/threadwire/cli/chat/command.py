@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from ...client.connection import Connection, connect
 from ...client.errors import ClientError
+from ...client.messages.mixed import convert_any_message
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...client.runtimes.attachments import (
     CompositeAttachmentAdapter,
@@ -23,7 +24,6 @@ from ...client.runtimes.langchain_state import LangChainConverter
 from ...core.errors import ConnectionClosed, Refused
 from ..errors import StartupError
 from .arguments import ChatSettings, http_url
-from .messages import convert_any_message
 from .pipe import ask
 
 

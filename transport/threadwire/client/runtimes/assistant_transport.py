@@ -432,7 +432,9 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
 
     def _listed_branches(self) -> Mapping[str, Sequence[str]]:
         """Message id → the ids of its siblings, it among them, as the agent lists them."""
-        branches = self._server_state().get("branches")
+        state = self._followed.state if self._followed is not None else None
+        own = state.get("branches") if isinstance(state, dict) else None
+        branches = self._server_state().get("branches", own)
         return branches if isinstance(branches, dict) else {}
 
     def _has_calls_for_tools(self) -> bool:

@@ -1,14 +1,14 @@
-"""What agents keep as messages, whatever its form: LangChain's, or a role with content."""
+"""What agents keep as messages, whatever its form: LangChain's, a thread message, a role with content."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...client.messages.external import NO_METADATA, ConverterMetadata
-from ...client.messages.joining import OutputLike
-from ...client.messages.langchain import convert_langchain_messages
 from ...core.operations import Json
+from .external import NO_METADATA, ConverterMetadata
+from .joining import OutputLike
+from .langchain import convert_langchain_messages
 
 _LANGCHAIN: Final = ("human", "ai", "system", "tool", "remove")
 _ROLES: Final = {
@@ -18,12 +18,17 @@ _ROLES: Final = {
     "ai": "assistant",
     "system": "system",
 }
+_REST: Final = ("createdAt", "status", "attachments", "metadata")
 
 
 def convert_any_message(
     message: Json, metadata: ConverterMetadata = NO_METADATA
 ) -> OutputLike | Sequence[OutputLike]:
-    """What a message of an agent's state means; nothing, where it has neither form."""
+    """What a message of an agent's state means; a callback for a converter.
+
+    A LangChain message has a `type`, others a `role`, and `content` or `parts`; a text is the
+    assistant's. What has neither form means nothing.
+    """
     if isinstance(message, str):
         return {"role": "assistant", "content": message}
     if not isinstance(message, Mapping):
@@ -35,4 +40,5 @@ def convert_any_message(
     if role is None or not isinstance(content, str | list):
         return ()
     id = message.get("id")
-    return {"role": role, "content": content, "id": id if isinstance(id, str) else None}
+    rest = {name: message[name] for name in _REST if isinstance(message.get(name), str | list | dict)}
+    return {"role": role, "content": content, "id": id if isinstance(id, str) else None, **rest}
