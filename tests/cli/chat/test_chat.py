@@ -21,6 +21,7 @@ from prompt_toolkit.output import DummyOutput
 
 import threadwire
 from tests.support.live_server import live_server
+from tests.support.server import running
 from threadwire.cli.chat.actions import Actions, Leave
 from threadwire.cli.chat.arguments import ChatSettings, http_url, websocket_url
 from threadwire.cli.chat.command import new_runtime
@@ -126,8 +127,8 @@ def test_urls_are_those_of_the_server_or_its_websocket() -> None:
 # in a terminal
 
 
-def settings_of(url: str) -> ChatSettings:
-    return ChatSettings(url=websocket_url(url), thread=None, agent=None, token=None, attachments=())
+def settings_of(url: str, agent: str | None = None) -> ChatSettings:
+    return ChatSettings(url=websocket_url(url), thread=None, agent=agent, token=None, attachments=())
 
 
 class Recorded:
@@ -153,7 +154,11 @@ class Recorded:
     async def wait(self, text: str) -> None:
         """Waits until something with the text is shown."""
         while not any(text in each for each in (*self.said, *(entry.text for entry in self.entries))):
-            await self._news.wait()
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Waits until something is shown."""
+        await self._news.wait()
 
 
 class Person:
@@ -166,8 +171,8 @@ class Person:
 
 
 @asynccontextmanager
-async def at_terminal(url: str, thread: str = "t") -> AsyncIterator[Person]:
-    settings = settings_of(url)
+async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> AsyncIterator[Person]:
+    settings = settings_of(url, agent)
     with create_pipe_input() as keyboard:
         screen = Recorded()
         person = Person(keyboard, screen)
@@ -259,6 +264,22 @@ async def test_keys_and_commands_do_what_they_say() -> None:
             await screen.wait("/attach PATH")
             person.type("/new\r")
         assert person.left == Leave("fresh")
+
+
+async def test_talk_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        async with running(tmp_path) as server, at_terminal(server.url, agent="scripted") as person:
+            person.type("before the restart\r")
+            await person.screen.wait("before the restart")
+            port = server.port
+            await server.kill()
+            person.type("while it is away\r")
+            await server.start(port=port)
+            await person.screen.wait("while it is away")
+            while [each.text for each in person.screen.entries].count("while it is away") < 2:
+                await person.screen.changed()
+            kinds = [each.kind for each in person.screen.entries if each.kind in ("user", "text", "changed")]
+            assert kinds == ["user", "text", "user", "text"]
 
 
 async def test_empty_line_and_ctrl_d_leave() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from threadwire.client.messages.model import IncompleteStatus, message_text
 from threadwire.client.runtimes.assistant_transport import ConnectionMetadata, PendingCommand
 from threadwire.client.runtimes.langchain_state import LangChainConverter
-from threadwire.core.commands import AddMessage, AddToolResult, ImagePart, TextPart, UserMessage
+from threadwire.core.commands import AddMessage, AddToolResult, FilePart, ImagePart, TextPart, UserMessage
 
 STATE = {
     "messages": [
@@ -22,13 +22,14 @@ def pending(*commands: Any) -> ConnectionMetadata:
 
 
 def test_pending_commands_are_shown_as_they_will_stand_there() -> None:
-    message = UserMessage(parts=(TextPart("look"), ImagePart("https://x/y.png")), id="new")
+    file = FilePart("AA", "text/plain", "a.txt")
+    message = UserMessage(parts=(TextPart("look"), ImagePart("https://x/y.png"), file), id="new")
     shown = LangChainConverter()(
         STATE, pending(AddToolResult(tool_call_id="c", result="ok"), AddMessage(message=message))
     )
     assert [each.id for each in shown.messages] == ["h", "a", "new"]
     assert shown.messages[1].content[0].result == "ok"  # type: ignore[union-attr]
-    assert [part.type for part in shown.messages[2].content] == ["text", "image"]
+    assert [part.type for part in shown.messages[2].content] == ["text", "image", "file"]
     assert shown.is_running
 
 

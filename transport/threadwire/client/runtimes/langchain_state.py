@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.commands import AddMessage, AddToolResult, ImagePart, TextPart, UserMessage
+from ...core.commands import AddMessage, AddToolResult, FilePart, ImagePart, TextPart, UserMessage
 from ...core.operations import Json
 from ..messages.external import ConverterCallback, ConverterMetadata, ExternalMessageConverter
 from ..messages.langchain import convert_langchain_messages
@@ -83,6 +83,9 @@ def _content(message: UserMessage) -> Json:
             blocks.append({"type": "text", "text": part.text})
         elif isinstance(part, ImagePart):
             blocks.append({"type": "image_url", "image_url": {"url": part.image}})
+        elif isinstance(part, FilePart):
+            file = {"type": "file", "data": part.data, "mime_type": part.mime_type}
+            blocks.append({**file, "metadata": {"filename": part.filename or "file"}})
     return blocks
 
 
