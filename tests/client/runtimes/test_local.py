@@ -456,6 +456,76 @@ async def give(runtime: LocalRuntime, tool_call_id: str, result: Any, message_id
     )
 
 
+async def test_tools_are_executed_between_the_calls_of_the_model() -> None:
+    async def find(args: Any) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return {"found": args["q"]}
+
+    def broken(args: Any) -> Any:
+        raise RuntimeError("no network")
+
+    async def model(options: ChatModelRunOptions) -> Any:
+        given = options.current().content
+        if given:
+            return text("done")
+        return asks(call("c1", "find", args={"q": 1}), call("c2", "broken"), call("c3", "broken", result=0))
+
+    log: list[Any] = []
+    async with LocalRuntime(
+        model, tools={"find": find, "broken": broken}, adapters=LocalAdapters(history=Kept(log))
+    ) as runtime:
+        await runtime.append("Hi")
+        parts = last(runtime).content
+        results = [part.result for part in parts if isinstance(part, ToolCallMessagePart)]
+        assert results == [{"found": 1}, {"error": "no network"}, 0]
+        assert message_text(last(runtime)) == "done"
+        assert [(each[0], each[3]) for each in log] == [("append", None), ("append", "complete")]
+
+
+async def test_tool_is_executed_once_it_is_approved() -> None:
+    executed: list[Any] = []
+
+    async def model(options: ChatModelRunOptions) -> Any:
+        given = options.current().content
+        return text("done") if given else asks(call("c1", "deploy", approval={"id": "p"}))
+
+    async with LocalRuntime(model, tools={"deploy": executed.append}) as runtime:
+        await runtime.append("Hi")
+        assert (executed, last(runtime).status) == ([], RequiresActionStatus("tool-calls"))
+        await runtime.respond_to_approval("c1", approved=True)
+        await runtime.idle()
+        assert executed == [{}]
+        assert message_text(last(runtime)) == "done"
+        await runtime.append("again")
+        await runtime.respond_to_approval("c1", approved=False, reason="not today")
+        await runtime.idle()
+        assert executed == [{}]
+
+
+async def test_cancel_stops_the_tools() -> None:
+    started, stopped = anyio.Event(), anyio.Event()
+
+    async def slow(args: Any) -> Any:
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stopped.set()
+
+    async def model(options: ChatModelRunOptions) -> Any:
+        return asks(call("c1", "slow"))
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(model, tools={"slow": slow}) as runtime, anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.append, "Hi")
+            await started.wait()
+            assert runtime.is_running
+            await runtime.cancel_run()
+            await stopped.wait()
+            await runtime.idle()
+            assert last(runtime).status == IncompleteStatus("cancelled")
+
+
 async def test_result_for_an_older_message_leaves_the_later_ones() -> None:
     async def model(options: ChatModelRunOptions) -> Any:
         return asks(call("c1")) if len(options.messages) == 1 else text("fine")

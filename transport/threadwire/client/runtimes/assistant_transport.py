@@ -53,6 +53,7 @@ from .actions import AddToolResultOptions, AppendMessage, StartRun
 from .adapters import Capabilities
 from .calling import call, check_handler
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
+from .local_run import ToolFunction
 from .tasks import Tasks
 
 log = logging.getLogger("threadwire.client")
@@ -91,7 +92,6 @@ class TransportState:
 
 
 StateConverter: TypeAlias = Callable[[Json, ConnectionMetadata], TransportState]
-ToolFunction: TypeAlias = Callable[[Json], Any]
 UpdateState: TypeAlias = Callable[[Callable[[Json], Json]], None]
 """Puts what a function makes of the state in its place, until the server says something newer."""
 

@@ -6,7 +6,7 @@ Branches, edits, runs again, tool calls, cancelling, and a history that is kept 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -49,9 +49,10 @@ from .adapters import (
     SuggestionAdapter,
 )
 from .attachments import AttachmentAdapter
+from .calling import check_handler
 from .chat_model import ChatModelAdapter, ModelContext, RunFunction, run_function
 from .history import HistoryWriter
-from .local_run import LocalRun, should_continue
+from .local_run import LocalRun, ToolFunction, should_continue
 from .queue import Lane, MessageQueue, QueueItem
 from .suggestions import Suggestions
 from .tasks import Tasks
@@ -82,9 +83,10 @@ class LocalRuntime(ThreadRuntime):
             await runtime.append("Hi")          # returns when the model has answered
 
     A run belongs to the runtime: cancelling who waits for it doesn't stop it, `cancel_run` does,
-    and leaving the block. The model is called at most `max_steps` times for one message. A tool
-    in `human_tools` is waited for; without the list, every tool call is. With `queue`, messages
-    that are sent during a run wait for its end.
+    and leaving the block. The model is called at most `max_steps` times for one message. Calls of
+    `tools` that it leaves open are executed here, once they are approved where they have to be. A
+    tool in `human_tools` is waited for; without the list, every other tool call is. With `queue`,
+    messages that are sent during a run wait for its end.
 
     Raises:
         InvalidAdapter: the model can't be called, or `max_steps` is no number.
@@ -98,6 +100,7 @@ class LocalRuntime(ThreadRuntime):
         initial_messages: Iterable[MessageLike] = (),
         max_steps: int = 2,
         human_tools: Sequence[str] | None = None,
+        tools: Mapping[str, ToolFunction] | None = None,
         adapters: LocalAdapters | None = None,
         context: ModelContext | None = None,
         queue: bool = False,
@@ -110,6 +113,9 @@ class LocalRuntime(ThreadRuntime):
         self._run_model = run_function(chat_model)
         self._max_steps = max_steps
         self._human_tools = human_tools
+        self._tools = dict(tools or {})
+        for name, tool in self._tools.items():
+            check_handler(f"tools.{name}", tool)
         self._adapters = adapters or LocalAdapters()
         self.context = context or ModelContext()
         """What the model is told beside the messages; may be changed between runs."""
@@ -478,6 +484,7 @@ class LocalRuntime(ThreadRuntime):
 
     async def _rounds_of(self, run: LocalRun, stream: RunFunction | None, kept: bool) -> None:
         model = stream or self._run_model
+        await run.execute(self._tools)  # those that have been approved
         while True:
             try:
                 await run.round(
@@ -487,6 +494,7 @@ class LocalRuntime(ThreadRuntime):
                     context=self.context,
                     thread_id=self.thread_id,
                 )
+                await run.execute(self._tools)
             finally:
                 await self._keep_answer(run, kept)
             model = self._run_model

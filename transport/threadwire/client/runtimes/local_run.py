@@ -6,10 +6,11 @@ message meanwhile, with a tool's result or feedback, is not overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
@@ -30,6 +31,7 @@ from ..messages.model import (
 )
 from ..messages.repository import MessageRepository
 from .actions import RunConfig
+from .calling import call
 from .chat_model import (
     AbortSignal,
     ChatModelRunOptions,
@@ -40,6 +42,11 @@ from .chat_model import (
     is_stream,
     read_result,
 )
+
+log = logging.getLogger("threadwire.client")
+
+ToolFunction: TypeAlias = Callable[[Json], Any]
+"""Takes a call's arguments and returns its result; it may be a coroutine function."""
 
 TOO_MANY_STEPS = IncompleteStatus("tool-calls")
 
@@ -163,6 +170,40 @@ class LocalRun:
         elif isinstance(status, RunningStatus):
             self._end(COMPLETE)
 
+    async def execute(self, tools: Mapping[str, ToolFunction]) -> None:
+        """Runs the tools whose calls wait for a result, all at once, unless somebody is to be asked."""
+        if self.is_gone or self.signal.aborted:
+            return
+        waiting = self.message.status
+        if not isinstance(waiting, RequiresActionStatus) or waiting.reason != "tool-calls":
+            return
+        calls = [part for part in self.message.content if _is_for(part, tools)]
+        if not calls:
+            return
+        self.set_status(RUNNING)
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with anyio.create_task_group() as tasks:
+                    for part in calls:
+                        tasks.start_soon(self._call, part, tools)
+        except anyio.get_cancelled_exc_class():
+            self._end(CANCELLED)
+            raise
+        finally:
+            self._scope = None
+        self._end(CANCELLED if self.signal.aborted else waiting)
+
+    async def _call(self, part: Any, tools: Mapping[str, ToolFunction]) -> None:
+        try:
+            fields = {"result": await call(tools[part.tool_name], part.args), "is_error": False}
+        except Exception as error:
+            log.warning("the tool %s failed: %s", part.tool_name, error)
+            fields = {"result": {"error": str(error)}, "is_error": True}
+        self.results[part.tool_call_id] = fields
+        if not self.is_gone and not self.superseded:
+            message = self.message
+            self._put(replace(message, content=self._with_results(message.content)))
+
     async def _take_answer(
         self, run: RunFunction, options: ChatModelRunOptions, before: ThreadAssistantMessage
     ) -> None:
@@ -212,6 +253,17 @@ class LocalRun:
     def _put(self, message: ThreadAssistantMessage) -> None:
         self.repository.put(self.parent_id, message)
         self.changed()
+
+
+def _is_for(part: object, tools: Mapping[str, ToolFunction]) -> bool:
+    """Whether the part is a call that one of the tools is to answer now."""
+    return (
+        isinstance(part, ToolCallMessagePart)
+        and is_pending(part)
+        and part.tool_name in tools
+        and part.interrupt is None
+        and (part.approval is None or part.approval.approved is True)
+    )
 
 
 def _merged(metadata: AssistantMetadata, new: LikeMetadata, before: AssistantMetadata) -> AssistantMetadata:

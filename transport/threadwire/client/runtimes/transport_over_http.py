@@ -28,12 +28,12 @@ from .assistant_transport import (
     ConnectionMetadata,
     PendingCommand,
     StateConverter,
-    ToolFunction,
     command_part,
 )
 from .calling import call, check_handler
 from .chat_model import ModelContext
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
+from .local_run import ToolFunction
 from .tasks import Tasks
 
 if TYPE_CHECKING:
