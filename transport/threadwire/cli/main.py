@@ -182,6 +182,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
+                on_disconnect=settings.on_disconnect,
             )
         except ValueError as error:
             raise StartupError(f"--store: {error}") from None
@@ -209,7 +210,10 @@ def _demo_agents() -> Mapping[str, Agent]:
         from threadwire_agents import demos
     except ImportError as error:
         raise StartupError("the demo agents are not installed here; name a TARGET to serve") from error
-    return demos.agents()
+    try:
+        return demos.agents()
+    except ValueError as error:  # THREADWIRE_MODEL names none that can be used here
+        raise StartupError(one_line(error)) from error.__cause__
 
 
 def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket.socket]) -> None:
@@ -225,6 +229,7 @@ def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket
         f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
         f"  store      {_public(settings.store)}",
         f"  websocket  ws://{host}:{port}/ws",
+        f"  assistant  http://{host}:{port}/assistant",
     )
     print("\n".join(lines), flush=True)
 
