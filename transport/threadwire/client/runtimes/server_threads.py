@@ -42,8 +42,8 @@ class ServerThreads:
     """Threads of the server that `client` is for: `httpx.AsyncClient(base_url="http://...")`.
 
     New ones are made for `agent` (default: the server's first); lists show all agents' threads
-    unless `only_agent`. `make_title` makes a title of messages; by default it is the first line
-    that the user wrote.
+    unless `only_agent`. `make_title` makes a title of messages; by default the agent does, and for
+    one that doesn't it is the first line that the user wrote.
 
     What the server refuses is raised as `Refused`; what httpx raises stays what it is.
     """
@@ -59,7 +59,7 @@ class ServerThreads:
         self._client = client
         self._agent = agent
         self._filter = {"agent": agent} if only_agent and agent is not None else {}
-        self._make_title = make_title or first_line
+        self._make_title = make_title
 
     async def list(self, after: str | None = None) -> ThreadPage:
         """The most recently changed threads, archived ones among them."""
@@ -103,8 +103,18 @@ class ServerThreads:
         return _remote(msgspec.json.decode(await self._ask("GET", f"/threads/{remote_id}"), type=_Record))
 
     async def generate_title(self, remote_id: str, messages: Sequence[ThreadMessage]) -> str | None:
-        """Makes a title, and gives it to the thread."""
-        title = await call(self._make_title, messages)
+        """A title, which the thread has then."""
+        if self._make_title is None:
+            try:
+                body = await self._ask("POST", f"/threads/{remote_id}/title")
+                title = msgspec.json.decode(body, type=_Record).title
+            except Refused as error:
+                if error.code != "not-found":
+                    raise
+                title = None
+            if title:
+                return title
+        title = await call(self._make_title or first_line, messages)
         if title:
             await self.rename(remote_id, title)
         return title
