@@ -212,6 +212,15 @@ def questions(state: Json) -> dict[str, Json]:
     return {id: each.get("value") if isinstance(each, dict) else each for id, each in interrupts.items()}
 
 
+def question_text(value: Json) -> str:
+    """What the agent asks, in words where it has some."""
+    actions = value.get("action_requests") if isinstance(value, dict) else None
+    if isinstance(actions, list):
+        asked = (each if isinstance(each, dict) else {} for each in actions)
+        return "\n".join(str(each.get("description") or f"may I {each.get('name')}?") for each in asked)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _decision(value: Json, approved: bool, why: str) -> Json:
     """Yes or no in the form that the question has: a decision for each action, or true and false."""
     actions = value.get("action_requests") if isinstance(value, dict) else None

@@ -25,7 +25,7 @@ from rich.text import Text
 from ...client.connection import Connection
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...core.client_session import ENDED
-from .actions import Actions, Leave, questions
+from .actions import Actions, Leave, question_text, questions
 from .transcript import Entry, Transcript
 
 _FRAME_S = 0.05
@@ -140,7 +140,7 @@ class Terminal:
             for id, value in questions(self._runtime.agent_state).items():
                 if id not in self._asked:
                     self._asked.add(id)
-                    self._screen.say(f"the agent asks: {value}  (/yes, /no, /answer TEXT)")
+                    self._screen.say(f"the agent asks: {question_text(value)}  (/yes, /no, /answer TEXT)")
             self._tell_of_run()
             if self._runtime.failure is not None:
                 self._screen.say(f"the thread is closed: {self._runtime.failure}")
