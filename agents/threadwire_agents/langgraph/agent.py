@@ -10,11 +10,11 @@ Spec: PROTOCOL.md §15.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal
 
-from langchain_core.messages import SystemMessage
+from langchain_core.messages import SystemMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
@@ -30,7 +30,7 @@ from .checkpoints import Checkpoints
 from .handlers import GraphHandler
 from .saver import Saver, check_saver
 from .savers import saver_beside
-from .serialise import message_from_json, plain
+from .serialise import message_from_json, message_to_json, plain
 from .shape import Shape, context_for
 from .source import Graph, graph_source
 from .turn import Turn
@@ -49,7 +49,8 @@ class LangGraphAgent(Agent):
         durability: when the graph's checkpoints are written: before the next step (`sync`), or while it
             goes on.
         config: merged into what each call is configured with, such as `{"recursion_limit": 50}`.
-        seed: whether clients may give a new thread its first state.
+        seed: whether clients may give a new thread its first state; None: stock HTTP clients only, which
+            always send one.
 
     Raises:
         TypeError: `graph` is none of these.
@@ -68,7 +69,7 @@ class LangGraphAgent(Agent):
         client_tools: Collection[str] = (),
         durability: Literal["sync", "async"] = "sync",
         config: RunnableConfig | None = None,
-        seed: bool = False,
+        seed: bool | None = None,
     ) -> None:
         source = graph_source(graph)
         if source is None:
@@ -118,7 +119,7 @@ class LangGraphAgent(Agent):
         if saver is not None:
             await saver.adelete_thread(thread)
 
-    def first_state(self, state: Mapping[str, Json]) -> Mapping[str, Json]:
+    def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
         shape = self._shape
         if shape is None:
             return state
@@ -127,7 +128,7 @@ class LangGraphAgent(Agent):
                 raise Refused(
                     "invalid-frame", f"the graph has no channel {name[:100]!r}", f"state.{name[:100]}"
                 )
-        return state if shape.messages is None else _without_system(state, shape.messages)
+        return state if shape.messages is None else _read_messages(state, shape.messages)
 
     def rolled_back(self, run: str, notes: Notes) -> None:
         Checkpoints(notes).roll_back(run)
@@ -226,10 +227,10 @@ def _declared(context: Any) -> frozenset[str]:
     return frozenset()
 
 
-def _without_system(state: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+def _read_messages(state: dict[str, Json], name: str) -> dict[str, Json]:
     """A first state without system messages, which are not for clients to write.
 
-    Raises Refused for what is no message.
+    Messages may also be in the form `{role, content}`. Raises Refused for what is no message.
     """
     if name not in state:
         return state
@@ -238,10 +239,11 @@ def _without_system(state: Mapping[str, Json], name: str) -> Mapping[str, Json]:
         raise Refused("invalid-frame", "messages are a list", f"state.{name}")
     kept = []
     for place, item in enumerate(messages):
+        by_role = type(item) is dict and "role" in item and "type" not in item
         try:
-            message = message_from_json(plain(item))
-        except (ValueError, TypeError, AttributeError) as error:
+            message = convert_to_messages([item])[0] if by_role else message_from_json(plain(item))
+        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise Refused("invalid-frame", str(error)[:300], f"state.{name}.{place}") from None
         if not isinstance(message, SystemMessage):
-            kept.append(item)
+            kept.append(message_to_json(message) if by_role else item)
     return {**state, name: kept}

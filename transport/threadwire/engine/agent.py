@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -84,11 +84,11 @@ class Agent:
         """
         raise NotImplementedError
 
-    def first_state(self, state: Mapping[str, Json]) -> Mapping[str, Json]:
-        """What a thread begins with to which a client has given `state`.
+    def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
+        """What a thread begins with, of the first state that a client gives it. Hosts override it.
 
         Raises:
-            Refused: the agent can't begin with that; its `field` names the key.
+            Refused: naming what is wrong, under `state`.
         """
         return state
 
@@ -138,14 +138,6 @@ class Agent:
         if self._title is None:
             raise Refused("not-found", "this agent makes no titles")
         return await self._title(state)
-
-    def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
-        """The first state of a thread, of what a client has sent for one. Hosts override it.
-
-        Raises:
-            Refused: naming what is wrong, under `state`.
-        """
-        return state
 
     def handler(self, command: Command) -> Handler[Any] | None:
         """The handler for a command, where it has one."""

@@ -330,7 +330,7 @@ class Threads:
         return thread.idle and idle_s >= self.settings.idle_s and self._threads.get(thread.id) is thread
 
 
-def _first_state(agent: Agent, state: Json) -> Mapping[str, Json]:
+def _first_state(agent: Agent, state: Json) -> dict[str, Json]:
     """What a thread begins with. Raises Refused where it can't be that. Spec: PROTOCOL.md §9.5."""
     if not agent.seed:
         raise Refused("seeding-disabled", "this agent takes no first state from clients", "state")
@@ -338,4 +338,4 @@ def _first_state(agent: Agent, state: Json) -> Mapping[str, Json]:
         raise Refused("invalid-frame", "a first state is an object", "state")
     if RESERVED in state:
         raise Refused("reserved-key", "the root key 'threadwire' is the server's", "state.threadwire")
-    return agent.first_state(state)
+    return agent.read_seed(state)
