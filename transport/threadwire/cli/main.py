@@ -20,11 +20,12 @@ from ..core.schemas import frame_schemas
 from ..endpoints.app import create_app
 from ..engine.agent import Agent
 from ..version import __version__
+from .chat.arguments import DESCRIPTION, ChatSettings, add_arguments, read_arguments
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
+from .plugins import find_project
 from .serving import Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
-from .plugins import find_project
 from .targets import load_agents, parse_target
 
 logger = logging.getLogger("threadwire")
@@ -87,6 +88,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return _serve(read_settings(arguments, os.environ))
         if arguments.command == "schema":
             return _schema()
+        if arguments.command == "chat":
+            return _chat(read_arguments(arguments, os.environ))
         _parser().print_help()
         return 2
     except SystemExit as leaving:  # argparse, after --help and --version
@@ -117,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         "targets", nargs="*", metavar="[NAME=]TARGET", help="what to serve, and under which name"
     )
     add_options(serve)
+    chat_parser = commands.add_parser(
+        "chat",
+        help="talk to an agent",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_arguments(chat_parser)
     commands.add_parser(
         "schema",
         help="print the JSON Schemas of the protocol",
@@ -133,6 +144,12 @@ def _say(message: object) -> None:
 def _schema() -> int:
     print(json.dumps(frame_schemas(), indent=2))
     return 0
+
+
+def _chat(settings: ChatSettings) -> int:
+    from .chat.command import chat  # the server needs nothing of it
+
+    return chat(settings)
 
 
 def _serve(settings: ServeSettings) -> int:
@@ -165,6 +182,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
+                on_disconnect=settings.on_disconnect,
             )
         except ValueError as error:
             raise StartupError(f"--store: {error}") from None
@@ -192,7 +210,10 @@ def _demo_agents() -> Mapping[str, Agent]:
         from threadwire_agents import demos
     except ImportError as error:
         raise StartupError("the demo agents are not installed here; name a TARGET to serve") from error
-    return demos.agents()
+    try:
+        return demos.agents()
+    except ValueError as error:  # THREADWIRE_MODEL names none that can be used here
+        raise StartupError(one_line(error)) from error.__cause__
 
 
 def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket.socket]) -> None:
@@ -208,6 +229,7 @@ def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket
         f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
         f"  store      {_public(settings.store)}",
         f"  websocket  ws://{host}:{port}/ws",
+        f"  assistant  http://{host}:{port}/assistant",
     )
     print("\n".join(lines), flush=True)
 

@@ -9,7 +9,7 @@ Spec: PROTOCOL.md §7.2, §7.5, §7.9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -21,6 +21,7 @@ from ..core.commands import Command
 from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
+from .context import Sent
 from .run import Given
 from .store import CommandRecord, Store, Submission
 from .subscriber import Sink
@@ -54,7 +55,13 @@ class Intake:
         """Commands between the check of their strategy and their place in the queue."""
 
     async def take(
-        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+        self,
+        id: str,
+        body: Json,
+        strategy: Strategy,
+        watcher: Watcher,
+        origin: Sink | None,
+        sent: Sent | None,
     ) -> None:
         """Takes a command in, as `Thread.submit` describes."""
         thread = self._thread
@@ -65,7 +72,7 @@ class Intake:
                 large = len(encode_value(body, "msgpack")) > _LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = thread.agent.registry.read(body)
-            submission = await self._make_durable(id, encoded, strategy)
+            submission = await self._make_durable(id, encoded, strategy, sent)
             if submission.record.body != encoded:
                 text = "this id was used for a command with another body"
                 raise Refused("command-id-reused", text, "id")
@@ -85,6 +92,10 @@ class Intake:
                 for watcher in watchers:
                     self._tell_standing(record, state, watcher, duplicate=True)
 
+    def would_wait(self, ids: Iterable[str]) -> int:
+        """How many commands would be queued or running with these."""
+        return len(self._known.keys() | set(ids))
+
     def forget(self, watcher: Watcher) -> None:
         """Tells `watcher` nothing more."""
         for id, watchers in list(self._watchers.items()):
@@ -94,6 +105,11 @@ class Intake:
                     del self._watchers[id]
 
     # what the runner and the thread call
+
+    @property
+    def watched(self) -> bool:
+        """Whether anyone is still to be told what becomes of a command."""
+        return bool(self._watchers)
 
     def remember(self, id: str) -> CommandState:
         """Notes that a command is queued here."""
@@ -119,7 +135,7 @@ class Intake:
 
     # inside
 
-    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
+    async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
         thread, runner = self._thread, self._thread.runner
         if strategy == "reject" and (runner.active_or_queued or self._deciding):
             known = await self._store.command(thread.id, id)
@@ -130,7 +146,14 @@ class Intake:
         limit = settings.limits.max_pending_commands
         self._deciding += 1
         try:
-            submission = await self._store.submit(thread.id, id, body, limit=limit, now=settings.clock())
+            submission = await self._store.submit(
+                thread.id,
+                id,
+                body,
+                context=None if sent is None else sent.encode(),
+                limit=limit,
+                now=settings.clock(),
+            )
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
@@ -149,7 +172,8 @@ class Intake:
             # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
             self._thread.check_open()
             state = self.remember(record.id)
-            given = Given(record.id, command, order=record.order, starts=record.starts)
+            sent = Sent.decode(record.context)
+            given = Given(record.id, command, order=record.order, starts=record.starts, sent=sent)
         duplicate = given is None or not submission.created
         self._tell_standing(record, state, watcher, duplicate=duplicate)
         return given
