@@ -7,6 +7,7 @@ import { Chat } from "./chat/chat.js";
 import { BROWSER_TOOLS } from "./chat/browser-tools.js";
 import { ConnectionBadge, ConnectionBanner, useLatency, useStatus } from "./connection-badge.js";
 import { Inspector } from "./inspector/inspector.js";
+import { RecordingProvider } from "./inspector/recording.js";
 import { useThreadInAddress } from "./place.js";
 import { useRemembered } from "./remembered.js";
 import { connection, http } from "./server.js";
@@ -96,6 +97,7 @@ function Page(): ReactNode {
       adapters={adapters}
       tools={BROWSER_TOOLS}
     >
+      <RecordingProvider>
       <div className={`page ${isNarrow ? "narrow" : "wide"}`}>
         <header className="top">
           {isNarrow ? null : (
@@ -119,29 +121,28 @@ function Page(): ReactNode {
             <ThreadListPane list={list} agents={agents} agent={agent} onAgent={(name) => { setAgent(name); open(null); }} onChosen={() => setPane("chat")} />
           ) : null}
           {/* The chat stays: what is written in it would be lost. */}
-          <main className="chat-pane" hidden={!shows("chat")}>
-            <Chat thread={thread} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
+          <main className={shows("chat") ? "chat-pane" : "chat-pane sr-only"} inert={!shows("chat")}>
+            <Chat thread={thread} title={thread === null ? undefined : (record?.title ?? "Thread")} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
           </main>
           {shows("state") ? (
-            <>
+            <aside className="inspector-pane" aria-label="Live state" style={isNarrow ? undefined : { width }}>
               {isNarrow ? null : <Splitter width={width} onWidth={setWidth} />}
-              <aside className="inspector-pane" aria-label="Live state" style={isNarrow ? undefined : { width }}>
-                <Inspector agent={shownAgent} latency={latency} />
-              </aside>
-            </>
+              <Inspector agent={shownAgent} latency={latency} />
+            </aside>
           ) : null}
         </div>
         {isNarrow ? (
-          <div className="pane-choice" role="group" aria-label="Views">
+          <nav className="pane-choice" aria-label="Views">
             {PANES.map(({ id, name, icon }) => (
               <button key={id} type="button" aria-pressed={pane === id} onClick={() => setPane(id)}>
                 <Icon name={icon} />
                 {name}
               </button>
             ))}
-          </div>
+          </nav>
         ) : null}
       </div>
+      </RecordingProvider>
     </ThreadwireProvider>
   );
 }

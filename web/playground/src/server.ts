@@ -1,6 +1,7 @@
 /** The server that this page came from. */
 
 import { type Connection, HttpClient, type Outbox, connect } from "@threadwire/client";
+import { TrafficLog } from "./inspector/traffic.js";
 
 /** Without a slash at its end; the page may be served below any path. */
 const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
@@ -29,3 +30,5 @@ export const http = new HttpClient(base);
 
 /** One for the life of the page. */
 export const connection: Connection = connect(`${base.replace(/^http/, "ws")}/ws`, { client: "playground", outbox });
+
+export const traffic = new TrafficLog(connection);

@@ -49,7 +49,7 @@ test("differences name what came, went and changed", () => {
 });
 
 test("values on one line", () => {
-  expect([null, true, 1, "a\nb", [], [1], {}, { a: 1 }].map((value) => preview(value as Json))).toEqual(["null", "true", "1", '"a\\nb"', "[]", "[1]", "{}", "{a}"]);
+  expect([null, true, 1, "a\nb", [], [1], {}, { a: 1 }].map((value) => preview(value as Json))).toEqual(["null", "true", "1", '"a\\nb"', "[]", "[1]", "{}", "{a: 1}"]);
   expect(preview("x".repeat(200), 10)).toHaveLength(13);
   expect(valueAt(STATE, ["plan", "toString"])).toBeUndefined();
 });

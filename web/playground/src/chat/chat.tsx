@@ -9,6 +9,8 @@ import { Welcome } from "./welcome.js";
 
 export interface ChatProps {
   readonly thread: string | null;
+  /** Undefined: the welcome has its own heading. */
+  readonly title: string | undefined;
   readonly agent: string | undefined;
   readonly agents: readonly string[];
   readonly onAgent: (agent: string) => void;
@@ -17,10 +19,11 @@ export interface ChatProps {
 
 const COMPONENTS = { UserMessage, AssistantMessage, SystemMessage, EditComposer };
 
-export function Chat({ thread, agent, agents, onAgent, onNew }: ChatProps): ReactNode {
+export function Chat({ thread, title, agent, agents, onAgent, onNew }: ChatProps): ReactNode {
   const failure = useThreadSnapshot((snapshot) => snapshot?.failure ?? null);
   return (
     <ThreadPrimitive.Root className="chat">
+      {title === undefined ? null : <h1 className="sr-only">{title}</h1>}
       <ThreadPrimitive.Viewport className="viewport" tabIndex={0} role="log" aria-label="Conversation" aria-live="off">
         <div className="column">
           {failure !== null ? (

@@ -19,24 +19,24 @@ export function Questions(): ReactNode {
   return (
     <>
       {loose.map((approval) => (
-        <section key={approval.id} className="question" aria-label="The agent asks for approval">
+        <div key={approval.id} className="question" role="group" aria-label="The agent asks for approval">
           <h3>
             <Icon name="hand" /> <code>{approval.name}</code> needs your approval
           </h3>
           <ApprovalForm id={approval.id} prompt={approval.description} args={approval.args} />
-        </section>
+        </div>
       ))}
       {plain.map((interrupt) => (
-        <section key={interrupt.id} className="question" aria-label="The agent asks">
+        <div key={interrupt.id} className="question" role="group" aria-label="The agent asks">
           <h3>
             <Icon name="hand" /> The agent asks
           </h3>
           <Question interrupt={interrupt} />
           <AnswerForm schema={interrupt.schema} label="Your answer" onAnswer={(value) => void answer(interrupt.id, value)} />
-        </section>
+        </div>
       ))}
       {calls.map((call) => (
-        <section key={call.id} className="question" aria-label={`The agent calls ${call.name}`}>
+        <div key={call.id} className="question" role="group" aria-label={`The agent calls ${call.name}`}>
           <h3>
             <Icon name="hand" /> <code>{call.name}</code> waits for its result
           </h3>
@@ -46,7 +46,7 @@ export function Questions(): ReactNode {
             label={`Result of ${call.name}`}
             onAnswer={(result) => void send({ type: "add-tool-result", toolCallId: call.id, toolName: call.name, result })}
           />
-        </section>
+        </div>
       ))}
       {isBreakpoint ? <Breakpoint onContinue={() => void send({ type: "resume", answers: {} })} /> : null}
     </>
@@ -59,11 +59,11 @@ function Question({ interrupt }: { readonly interrupt: Interrupt }): ReactNode {
 
 function Breakpoint({ onContinue }: { readonly onContinue: () => void }): ReactNode {
   return (
-    <section className="question" aria-label="Breakpoint">
+    <div className="question" role="group" aria-label="Breakpoint">
       <p>The run has stopped at a breakpoint.</p>
       <button type="button" className="button primary" onClick={onContinue}>
         Continue
       </button>
-    </section>
+    </div>
   );
 }

@@ -35,7 +35,7 @@ export function ToolCall(props: ToolCallMessagePartProps): ReactNode {
   const needsSomebody = phase === "asking" || phase === "waiting";
   const open = isOpen ?? needsSomebody;
   return (
-    <section className={`tool ${phase}`} aria-label={`Tool ${toolName}: ${text}`}>
+    <div className={`tool ${phase}`} role="group" aria-label={`Tool ${toolName}: ${text}`}>
       <button type="button" className="tool-head" aria-expanded={open} aria-controls={panel} onClick={() => setOpen(!open)}>
         <span className="tool-state">{icon === null ? <Spinner /> : <Icon name={icon} />}</span>
         <code>{toolName}</code>
@@ -70,7 +70,7 @@ export function ToolCall(props: ToolCallMessagePartProps): ReactNode {
           </>
         ) : null}
       </div>
-    </section>
+    </div>
   );
 }
 

@@ -7,7 +7,7 @@ const SUGGESTIONS: { readonly [agent: string]: readonly string[] } = {
   assistant: [
     "How far is it from Lisbon to Oslo, and which is warmer in May?",
     "What is 17% of 2,450, and the square root of that?",
-    "Send a postcard to Ada: Greetings from the playground!",
+    "Send a postcard to Ada that says: Greetings from Lisbon",
     "What can you do?",
   ],
   planner: ["Plan a picnic for twelve people", "Learn to juggle in a week", "Tidy up the garage"],

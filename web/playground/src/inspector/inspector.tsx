@@ -1,11 +1,11 @@
 /** The live state of the thread, and how it came to be. */
 
-import { useConnection, useThread } from "@threadwire/react";
-import { type ReactNode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useEffect, useMemo, useState } from "react";
 import { useRemembered } from "../remembered.js";
 import { Tabs } from "../ui/parts.js";
 import { Operations } from "./operations.js";
-import { Recorder } from "./recorder.js";
+import type { Recorder } from "./recorder.js";
+import { useRecorder, useVersion } from "./recording.js";
 import { Sender } from "./sender.js";
 import { StatePanel } from "./state-panel.js";
 import { Timeline } from "./timeline.js";
@@ -14,18 +14,7 @@ type Tab = "state" | "operations" | "timeline" | "send";
 const PANEL = "inspector-panel";
 
 export function Inspector({ agent, latency }: { readonly agent: string | undefined; readonly latency: number | null }): ReactNode {
-  const connection = useConnection();
-  const thread = useThread();
-  const [recorder, setRecorder] = useState<Recorder | null>(null);
-  useEffect(() => {
-    if (connection === null || thread === null) return;
-    const made = new Recorder(connection, thread);
-    setRecorder(made);
-    return () => {
-      made.stop();
-      setRecorder(null);
-    };
-  }, [connection, thread]);
+  const recorder = useRecorder();
   const [tab, setTab] = useRemembered<string>("inspector-tab", "state");
   const [seq, setSeq] = useState<number | null>(null);
   useEffect(() => setSeq(null), [recorder]);
@@ -74,11 +63,6 @@ export function Inspector({ agent, latency }: { readonly agent: string | undefin
     </div>
   );
 }
-
-const nothing = (): (() => void) => () => {};
-
-export const useVersion = (recorder: Recorder | null): number =>
-  useSyncExternalStore(recorder?.subscribe ?? nothing, recorder?.getVersion ?? (() => 0));
 
 function CounterStrip({ recorder, version }: { readonly recorder: Recorder | null; readonly version: number }): ReactNode {
   const [, setTick] = useState(0);

@@ -85,12 +85,14 @@ export class Recorder {
   #recent: { at: number; bytes: number; updates: number }[] = [];
   #cached: { seq: number; state: Json } | null = null;
 
-  constructor(connection: Connection, thread: Thread) {
+  /** @param past what went by already; of that, what concerns the thread is recorded too */
+  constructor(connection: Connection, thread: Thread, past: readonly Traffic[] = []) {
     this.#thread = thread;
     this.#now = () => connection.environment.now();
     this.#stops = [connection.observe((traffic) => this.#see(traffic)), thread.subscribe(() => this.#look())];
+    this.#catchUp(past);
     const { run } = thread.getSnapshot();
-    if (run !== null) this.#run(run.id, run.status, run.error ?? null, true);
+    if (run !== null) this.#run(run.id, run.status, run.error ?? null, true, this.#now());
     this.#look();
   }
 
@@ -172,6 +174,18 @@ export class Recorder {
     return low;
   }
 
+  /** Takes the messages from the last subscription to the thread on, and the commands before it. */
+  #catchUp(past: readonly Traffic[]): void {
+    const { id } = this.#thread;
+    const about = past.filter(({ frames }) => frames.some((frame) => "thread" in frame && frame.thread === id));
+    const opened = about.findLastIndex(({ frames }) => frames.some((frame) => frame.type === "snapshot"));
+    for (const [index, traffic] of about.entries()) {
+      // What came before the snapshot is in it.
+      const frames = index >= opened ? traffic.frames : traffic.frames.filter((frame) => frame.type === "command");
+      if (frames.length > 0) this.#see({ ...traffic, frames });
+    }
+  }
+
   #see({ direction, frames, bytes, at_ms }: Traffic): void {
     if (direction === "in") {
       this.#counts.messagesIn += 1;
@@ -216,7 +230,7 @@ export class Recorder {
           this.#cached = null;
         }
         this.#keyframe(frame.seq, frame.state);
-        if (frame.run !== null) this.#run(frame.run.id, frame.run.status, frame.run.error ?? null, true);
+        if (frame.run !== null) this.#run(frame.run.id, frame.run.status, frame.run.error ?? null, true, at_ms);
         break;
       case "update":
         if (frame.ops.length === 0 && frame.seq === baseOf(frame)) break; // only a hash
@@ -227,7 +241,7 @@ export class Recorder {
         this.#trim();
         break;
       case "run":
-        if (frame.run !== null) this.#run(frame.run.id, frame.run.status, frame.run.error ?? null, false);
+        if (frame.run !== null) this.#run(frame.run.id, frame.run.status, frame.run.error ?? null, false, at_ms);
         break;
       case "command": {
         const entry = this.commands.findLast((each) => each.id === frame.id);
@@ -242,8 +256,7 @@ export class Recorder {
     }
   }
 
-  #run(id: string, status: RunStatus, error: ErrorInfo | null, partial: boolean): void {
-    const at = this.#now();
+  #run(id: string, status: RunStatus, error: ErrorInfo | null, partial: boolean, at: number): void {
     let entry = this.runs.findLast((each) => each.id === id);
     if (entry === undefined) {
       entry = { id, status, error, began_ms: at, ended_ms: null, partial: partial || ENDED.has(status) };

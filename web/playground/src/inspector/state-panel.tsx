@@ -20,13 +20,13 @@ export interface StatePanelProps {
 
 export function StatePanel({ recorder, version, seq, onSeq }: StatePanelProps): ReactNode {
   const [compare, setCompare] = useState<number | null>(null);
-  const [openness, setOpenness] = useState(() => new Openness(2));
   const ready = useThreadSnapshot((snapshot) => snapshot?.ready ?? false);
   const [first, last] = recorder.range;
   const shown = seq === null ? last : Math.min(Math.max(seq, first), last);
   // eslint-disable-next-line react-hooks/exhaustive-deps -- the recorder's version says when it has changed
   const state = useMemo(() => recorder.stateAt(shown), [recorder, version, shown]);
   const deferred = useDeferredValue(state);
+  const [openness, setOpenness] = useState(() => Openness.fitting(state ?? null));
   if (!ready || state === undefined || deferred === undefined) {
     return (
       <div className="empty" role="status">
@@ -37,8 +37,12 @@ export function StatePanel({ recorder, version, seq, onSeq }: StatePanelProps): 
   return (
     <div className="state-panel">
       <div className="toolbar">
-        <IconButton icon="plus" label="Open everything" onClick={() => setOpenness(Openness.all(30))} />
-        <IconButton icon="threads" label="Close all but the first level" onClick={() => setOpenness(Openness.all(1))} />
+        <button type="button" className="link" onClick={() => setOpenness(Openness.all(30))}>
+          Open all
+        </button>
+        <button type="button" className="link" onClick={() => setOpenness(Openness.all(1))}>
+          Close all
+        </button>
         <span className="space" />
         <CopyButton label="Copy the state as JSON" text={() => JSON.stringify(state, null, 2)} />
       </div>
@@ -106,19 +110,20 @@ function Travel({ recorder, first, last, seq, onSeq, compare, onCompare }: Trave
           <input type="checkbox" checked={compare !== null} onChange={(event) => onCompare(event.target.checked ? Math.max(first, shown - 1) : null)} />
           compare with
         </label>
-        <input
-          type="number"
-          className="seq-field"
-          aria-label="Sequence to compare with"
-          min={first}
-          max={last}
-          value={compare ?? ""}
-          disabled={compare === null}
-          onChange={(event) => {
-            const wanted = Number(event.target.value);
-            if (event.target.value !== "" && Number.isInteger(wanted)) onCompare(Math.min(last, Math.max(first, wanted)));
-          }}
-        />
+        {compare === null ? null : (
+          <input
+            type="number"
+            className="seq-field"
+            aria-label="Sequence to compare with"
+            min={first}
+            max={last}
+            value={compare}
+            onChange={(event) => {
+              const wanted = Number(event.target.value);
+              if (event.target.value !== "" && Number.isInteger(wanted)) onCompare(Math.min(last, Math.max(first, wanted)));
+            }}
+          />
+        )}
         <span className="space" />
         {note === null ? null : <span className="faint" role="status">{note}</span>}
         {first > 0 && note === null ? (

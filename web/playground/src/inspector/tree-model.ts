@@ -44,6 +44,12 @@ export class Openness {
     return new Openness(this.#depth, set);
   }
 
+  /** As deep as fits a screen, from one level to three. */
+  static fitting(value: Json): Openness {
+    const fits = [3, 2].find((depth) => flatten(value, new Openness(depth)).length <= 40);
+    return new Openness(fits ?? 1);
+  }
+
   /** To a depth, everything is open, or nothing. */
   static all(depth: number): Openness {
     return new Openness(depth);
@@ -160,10 +166,14 @@ export function preview(value: Json | undefined, length = 80): string {
   if (typeof value === "string") return JSON.stringify(value.length > length ? `${value.slice(0, length)}…` : value);
   if (Array.isArray(value)) return value.length === 0 ? "[]" : `[${value.length}]`;
   if (isObject(value)) {
-    const keys = Object.keys(value);
-    if (keys.length === 0) return "{}";
-    const text = keys.join(", ");
-    return `{${text.length > length ? `${text.slice(0, length)}…` : text}}`;
+    let text = "";
+    // Ids tell little, and would leave no room for what does.
+    const isId = (key: string): boolean => /(?:^|_)id$/i.test(key);
+    for (const [key, item] of Object.entries(value).sort(([a], [b]) => Number(isId(a)) - Number(isId(b)))) {
+      if (text.length > length) return `{${text}, …}`;
+      text += `${text === "" ? "" : ", "}${key}: ${isObject(item) && Object.keys(item).length > 0 ? "{…}" : preview(item, 24)}`;
+    }
+    return `{${text}}`;
   }
   return String(value);
 }
