@@ -9,6 +9,7 @@ import {
   type AssistantRuntime,
   type ExternalStoreAdapter,
   type ExternalThreadQueueAdapter,
+  INTERNAL,
   type ThreadMessage,
   fromThreadMessageLike,
 } from "@assistant-ui/react";
@@ -64,6 +65,33 @@ export function repositoryOf(view: View): Repository {
   return { headId: parentId, messages };
 }
 
+type Instance = InstanceType<typeof INTERNAL.MessageRepository>;
+
+/**
+ * The runtime's store of messages. It counts branches in the order it came to know them, so where
+ * that isn't the order they have, as after an edit of which it saw the end first, it starts anew.
+ */
+export class BranchStore {
+  #instance: Instance = new INTERNAL.MessageRepository();
+
+  /** The store that these messages can be put in. */
+  fitting({ messages }: Repository): Instance {
+    const wanted = new Map<string | null, string[]>();
+    for (const { message, parentId } of messages) wanted.set(parentId, [...(wanted.get(parentId) ?? []), message.id]);
+    for (const ids of wanted.values()) if (ids.length > 1 && !this.#keepsOrder(ids)) return (this.#instance = new INTERNAL.MessageRepository());
+    return this.#instance;
+  }
+
+  #keepsOrder(ids: readonly string[]): boolean {
+    const known = new Set(this.#instance.export().messages.map(({ message }) => message.id));
+    const first = ids.find((id) => known.has(id));
+    if (first === undefined) return true;
+    const before = this.#instance.getBranches(first).filter((id) => ids.includes(id));
+    const after = [...before, ...ids.filter((id) => !before.includes(id))];
+    return after.every((id, index) => id === ids[index]);
+  }
+}
+
 export interface Handlers {
   onNew(message: AppendMessage): void;
   onEdit(message: AppendMessage): void;
@@ -85,6 +113,7 @@ export interface Handlers {
 export interface AdapterOptions {
   readonly view: View;
   readonly repository: Repository;
+  readonly store: Instance;
   readonly handlers: Handlers;
   readonly queue: ExternalThreadQueueAdapter;
   readonly isLoading: boolean;
@@ -95,9 +124,10 @@ export interface AdapterOptions {
 
 /** A new object for each change, as the runtime wants it. */
 export function storeAdapter(options: AdapterOptions): ExternalStoreAdapter<ThreadMessage> {
-  const { view, repository, handlers, queue, isLoading, isDisabled, extras, adapters } = options;
+  const { view, repository, store, handlers, queue, isLoading, isDisabled, extras, adapters } = options;
   return {
     messageRepository: repository,
+    unstable_messageRepositoryInstance: store,
     isRunning: view.active,
     isLoading,
     isDisabled,

@@ -14,7 +14,7 @@ import {
   asErrorInfo,
 } from "@threadwire/client";
 import { useEffect, useMemo, useRef, useState } from "react";
-import { type FrontendTool, type Handlers, frontendTools, onFrontendTools, repositoryOf, serverQueue, storeAdapter } from "./adapter.js";
+import { BranchStore, type FrontendTool, type Handlers, frontendTools, onFrontendTools, repositoryOf, serverQueue, storeAdapter } from "./adapter.js";
 import { type Command, addMessage } from "./commands.js";
 import type { Converter } from "./convert/converter.js";
 import { stateConverter } from "./convert/index.js";
@@ -87,6 +87,9 @@ export function useThreadwireRuntime(options: ThreadwireRuntimeOptions): Assista
   useEffect(() => () => actions.left(), [actions, options.thread]);
 
   const repository = useMemo(() => repositoryOf(view), [view]);
+  // eslint-disable-next-line react-hooks/exhaustive-deps -- as the viewer
+  const branches = useMemo(() => new BranchStore(), [viewer]);
+  const store = useMemo(() => branches.fitting(repository), [branches, repository]);
   const more = useMemo(
     () =>
       extras({
@@ -110,8 +113,8 @@ export function useThreadwireRuntime(options: ThreadwireRuntimeOptions): Assista
   const isLoading = options.thread !== null && !snapshot.ready && snapshot.failure === null && view.shown.length === 0;
   const isDisabled = options.isDisabled ?? false;
   const adapter = useMemo(
-    () => storeAdapter({ view, repository, handlers: actions.handlers, queue: actions.queue, isLoading, isDisabled, extras: more, adapters }),
-    [view, repository, actions, isLoading, isDisabled, more, adapters],
+    () => storeAdapter({ view, repository, store, handlers: actions.handlers, queue: actions.queue, isLoading, isDisabled, extras: more, adapters }),
+    [view, repository, store, actions, isLoading, isDisabled, more, adapters],
   );
   const runtime = useExternalStoreRuntime(adapter);
   useTools(runtime, thread, snapshot, tools, actions);

@@ -154,6 +154,20 @@ test("branches are counted and switched", async () => {
   expect(runtime.thread.getMessageById("a0").getState()).toMatchObject({ branchNumber: 1, branchCount: 2 });
 });
 
+test("branches have their order, whatever of them was seen first", async () => {
+  await show();
+  const state = (id: string, ids?: string[]): Json => ({ messages: [TALK.messages[0]!, { id, role: "assistant", content: id }], ...(ids && { threadwire: { branches: { [id]: ids } } }) });
+  await says(snapshot(state("a0")), run("completed"));
+  const next = (seq: number, value: Json) => ({ type: "update", thread: "t", epoch: 1, seq, ops: [{ type: "set", path: [], value }] });
+  await says(next(2, { messages: [TALK.messages[0]!] }), next(3, state("a1")));
+  await says(next(4, state("a1", ["a0", "a1"])));
+  expect(runtime.thread.getMessageById("a1").getState()).toMatchObject({ branchNumber: 2, branchCount: 2 });
+  await says(next(5, state("a2")));
+  await says(next(6, state("a2", ["a0", "a1", "a2"])));
+  expect(runtime.thread.getMessageById("a2").getState()).toMatchObject({ branchNumber: 3, branchCount: 3 });
+  expect(texts()).toEqual(["hi", "a2"]);
+});
+
 test("several actions of an interrupt are answered together", async () => {
   await show();
   const calls = ["Ada", "Bob"].map((to, index) => ({ name: "send", args: { to }, id: `c${index}` }));

@@ -18,14 +18,14 @@ export function Timeline({ recorder }: { readonly recorder: Recorder; readonly v
   const longest = Math.max(1, ...runs.map((run) => (run.ended_ms ?? now) - run.began_ms));
   return (
     <div className="timeline" tabIndex={0} role="region" aria-label="Runs and commands">
-      <h3>Runs</h3>
+      <h2>Runs</h2>
       {runs.length === 0 ? <p className="faint">None yet.</p> : null}
       <ol className="runs">
         {runs.toReversed().map((run) => (
           <Run key={run.id} run={run} now={now} longest={longest} />
         ))}
       </ol>
-      <h3>Commands from this window</h3>
+      <h2>Commands from this window</h2>
       {commands.length === 0 ? <p className="faint">None yet.</p> : null}
       <ol className="commands">
         {commands.toReversed().map((command) => (
