@@ -20,7 +20,7 @@ class PlaygroundHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         wish = os.environ.get("THREADWIRE_PLAYGROUND", "")
         web = Path(self.root, "web")
-        out = Path(self.root, "transport", "threadwire", "playground")
+        out = Path(self.root, "transport", "threadwire", "endpoints", "static")
         if wish not in ("", "skip", "build"):
             raise ValueError(f"THREADWIRE_PLAYGROUND: {wish!r} is neither skip nor build")
         if wish == "skip" or (wish == "" and (out / "index.html").exists()):

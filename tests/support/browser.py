@@ -32,7 +32,9 @@ _FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
-_UNREACHABLE: Final = re.compile(r"ERR_CONNECTION_|ERR_EMPTY_RESPONSE|ERR_NETWORK|ERR_SOCKET|WebSocket connection to")
+_UNREACHABLE: Final = re.compile(
+    r"ERR_CONNECTION_|ERR_EMPTY_RESPONSE|ERR_NETWORK|ERR_SOCKET|WebSocket connection to"
+)
 
 
 def chromium() -> str | None:
@@ -83,7 +85,9 @@ class Window:
         page.on("requestfailed", lambda request: self._note("error", f"{request.url}: {request.failure}"))
         page.on(
             "response",
-            lambda response: self.problems.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
+            lambda response: (
+                self.problems.append(f"{response.status}: {response.url}") if response.status >= 400 else None
+            ),
         )
 
     def _note(self, kind: str, text: str) -> None:
@@ -125,11 +129,15 @@ class Window:
     async def idle(self) -> None:
         """Waits until no run goes on and nothing is on its way."""
         await self.page.locator(".delivery").wait_for(state="detached", timeout=20_000)
-        await self.page.get_by_role("button", name="Stop", exact=True).wait_for(state="detached", timeout=20_000)
+        await self.page.get_by_role("button", name="Stop", exact=True).wait_for(
+            state="detached", timeout=20_000
+        )
 
     async def texts(self) -> list[str]:
         """What users and agents said, in order."""
-        found: list[str] = await self.page.locator(".message.user .bubble, .message.assistant .body").all_inner_texts()
+        found: list[str] = await self.page.locator(
+            ".message.user .bubble, .message.assistant .body"
+        ).all_inner_texts()
         return [text.strip() for text in found]
 
     async def until(self, expression: str, timeout_s: float = 15) -> None:
@@ -151,7 +159,9 @@ class Window:
             pytest.skip("axe-core is not installed in web/")
         await self.page.evaluate(_AXE.read_text())
         # What lights up for a moment is judged as it is afterwards.
-        await self.page.evaluate("document.getAnimations().forEach((each) => each.effect.getComputedTiming().endTime < Infinity && each.finish())")
+        await self.page.evaluate(
+            "document.getAnimations().forEach((each) => each.effect.getComputedTiming().endTime < Infinity && each.finish())"
+        )
         found: list[dict[str, Any]] = await self.page.evaluate(
             "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
         )

@@ -48,4 +48,6 @@ async def fast(run: threadwire.Run) -> None:
 
 
 def _text(index: int) -> str:
-    return f"Message {index} with **bold** words, `code` and a list:\n\n* one\n* two\n\nand an end. " * (1 + index % 3)
+    return f"Message {index} with **bold** words, `code` and a list:\n\n* one\n* two\n\nand an end. " * (
+        1 + index % 3
+    )

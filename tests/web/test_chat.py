@@ -122,7 +122,9 @@ async def test_question_is_answered(page: Window, server: Server) -> None:
     await question.wait_for(state="detached")
 
 
-async def test_tool_of_the_browser_is_executed_and_others_are_answered_by_hand(page: Window, server: Server) -> None:
+async def test_tool_of_the_browser_is_executed_and_others_are_answered_by_hand(
+    page: Window, server: Server
+) -> None:
     await page.open(server.url, "asker")
     await page.say("browser")
     await page.answer("time_zone").wait_for()

@@ -28,7 +28,9 @@ async def test_reload_in_mid_answer_loses_nothing(page: Window, server: Server) 
     assert await page.texts() == ["count 200 every 15", COUNTED]
 
 
-async def test_two_windows_stay_in_step_one_of_them_offline_for_a_while(windows: Windows, server: Server) -> None:
+async def test_two_windows_stay_in_step_one_of_them_offline_for_a_while(
+    windows: Windows, server: Server
+) -> None:
     async with line_to(server.port) as line, windows() as one, windows() as two:
         two.may_lose_the_server = True
         await one.open(server.url, "scripted")

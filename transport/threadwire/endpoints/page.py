@@ -140,7 +140,9 @@ def routes(threads: Threads, playground: Playground | None = None) -> list[BaseR
 
     async def page(request: Request) -> Response:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
-        return Response(_page(threads, request, built=built.is_built), headers=headers, media_type="text/html")
+        return Response(
+            _page(threads, request, built=built.is_built), headers=headers, media_type="text/html"
+        )
 
     async def icon(request: Request) -> Response:
         return Response(_ICON, headers={"Cache-Control": "public, max-age=86400"}, media_type="image/svg+xml")

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from ..core.errors import Refused
 
-FOLDER: Final = Path(__file__).parent.parent / "playground"
+FOLDER: Final = Path(__file__).parent / "static"
 """Where the build puts it; git ignores it."""
 
 POLICY: Final = "; ".join(
