@@ -16,11 +16,19 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
+STATIC = ("transport", "threadwire", "endpoints", "static")
+
+
 class PlaygroundHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        out = Path(self.root, *STATIC)
+        self._ensure(version, Path(self.root, "web"), out)
+        if self.target_name == "sdist" and out.is_dir():
+            # It is a folder that git ignores, into which the builder doesn't look.
+            build_data["force_include"][str(out)] = "/".join(STATIC)
+
+    def _ensure(self, version: str, web: Path, out: Path) -> None:
         wish = os.environ.get("THREADWIRE_PLAYGROUND", "")
-        web = Path(self.root, "web")
-        out = Path(self.root, "transport", "threadwire", "endpoints", "static")
         if wish not in ("", "skip", "build"):
             raise ValueError(f"THREADWIRE_PLAYGROUND: {wish!r} is neither skip nor build")
         if wish == "skip" or (wish == "" and (out / "index.html").exists()):
