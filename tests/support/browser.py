@@ -1,4 +1,4 @@
-"""A real browser on the playground: every complaint of a page is a failure, and failures leave a screenshot."""
+"""A real browser on the playground: complaints of a page are failures, and failures leave a screenshot."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ _FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+_FINISH_ANIMATIONS: Final = """
+for (const each of document.getAnimations()) {
+  if (each.effect.getComputedTiming().endTime < Infinity) each.finish();
+}
+"""
 _UNREACHABLE: Final = re.compile(
     r"ERR_CONNECTION_|ERR_EMPTY_RESPONSE|ERR_NETWORK|ERR_SOCKET|WebSocket connection to"
 )
@@ -159,9 +164,7 @@ class Window:
             pytest.skip("axe-core is not installed in web/")
         await self.page.evaluate(_AXE.read_text())
         # What lights up for a moment is judged as it is afterwards.
-        await self.page.evaluate(
-            "document.getAnimations().forEach((each) => each.effect.getComputedTiming().endTime < Infinity && each.finish())"
-        )
+        await self.page.evaluate(_FINISH_ANIMATIONS)
         found: list[dict[str, Any]] = await self.page.evaluate(
             "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
         )
