@@ -29,6 +29,23 @@ async def test_state_changes_as_the_agent_works(page: Window, server: Server) ->
     await page.page.get_by_role("region", name="Text of messages.1.content").get_by_text("39 40").wait_for()
 
 
+async def test_what_changes_is_brought_into_view_until_somebody_looks_around(
+    page: Window, server: Server
+) -> None:
+    await page.open(server.url, "fast")
+    await page.say("history 60")
+    await page.row("messages").filter(has_text="[60]").wait_for()
+    await page.page.get_by_role("button", name="Open all").click()
+    await page.page.get_by_label("follow changes").check()
+    await page.say("stream 400")
+    await page.row("messages.61.content").filter(has_text="token").wait_for()
+    tree = page.page.get_by_role("tree", name="State")
+    await tree.press("Home")
+    await page.row("").wait_for()
+    await page.idle()
+    await page.row("").wait_for()
+
+
 async def test_tree_is_used_by_keyboard(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
     await page.say("one")

@@ -34,6 +34,16 @@ test("what changed is marked where it is to be seen, and nothing else", () => {
   expect(marked(new Openness(9), STATE)).toEqual([]);
 });
 
+test("the newest change is found among the rows", () => {
+  const changes = new Changes();
+  const rows = (value: Json) => flatten(value, new Openness(9));
+  changes.update(STATE, rows(STATE), 0);
+  expect(changes.last(rows(STATE))).toBe(-1);
+  const next = apply(STATE, [{ type: "append-text", path: ["note"], value: "!" }, { type: "set", path: ["plan", "n"], value: 2 }]);
+  changes.update(next, rows(next), 5);
+  expect(pathText(rows(next)[changes.last(rows(next))]!.path)).toBe("note");
+});
+
 test("differences name what came, went and changed", () => {
   const next = apply(STATE, [
     { type: "append-text", path: ["note"], value: "!" },

@@ -2,7 +2,7 @@
 
 import { type Json, type JsonObject, HttpError } from "@threadwire/client";
 import { useThreadSnapshot } from "@threadwire/react";
-import { type ReactNode, useDeferredValue, useMemo, useState } from "react";
+import { type ReactNode, useCallback, useDeferredValue, useMemo, useState } from "react";
 import { http } from "../server.js";
 import { Icon } from "../ui/icons.js";
 import { CopyButton, IconButton, Spinner } from "../ui/parts.js";
@@ -19,6 +19,8 @@ export interface StatePanelProps {
 }
 
 export function StatePanel({ recorder, version, seq, onSeq }: StatePanelProps): ReactNode {
+  const [isFollowing, setFollowing] = useState(true);
+  const lookAround = useCallback(() => setFollowing(false), []);
   const [compare, setCompare] = useState<number | null>(null);
   const ready = useThreadSnapshot((snapshot) => snapshot?.ready ?? false);
   const [first, last] = recorder.range;
@@ -44,10 +46,14 @@ export function StatePanel({ recorder, version, seq, onSeq }: StatePanelProps): 
           Close all
         </button>
         <span className="space" />
+        <label className="check small">
+          <input type="checkbox" checked={isFollowing} onChange={(event) => setFollowing(event.target.checked)} />
+          follow changes
+        </label>
         <CopyButton label="Copy the state as JSON" text={() => JSON.stringify(state, null, 2)} />
       </div>
       {compare === null ? (
-        <Tree value={deferred} openness={openness} onOpenness={setOpenness} isLive={seq === null} />
+        <Tree value={deferred} openness={openness} onOpenness={setOpenness} isLive={seq === null} isFollowing={isFollowing} onLookAround={lookAround} />
       ) : (
         <Comparison recorder={recorder} version={version} from={compare} to={shown} />
       )}

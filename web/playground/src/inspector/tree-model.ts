@@ -126,6 +126,12 @@ export class Changes {
     }
   }
 
+  /** The index of the last row that the newest change is to be seen in; -1 where nothing has changed for long. */
+  last(rows: readonly Row[]): number {
+    const newest = Math.max(...this.#at.values());
+    return rows.findLastIndex((row) => this.#at.get(row.id) === newest);
+  }
+
   /** When the row changed last, undefined where that is long ago. */
   at(id: string): number | undefined {
     return this.#at.get(id);

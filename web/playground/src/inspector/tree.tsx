@@ -16,9 +16,13 @@ export interface TreeProps {
   readonly onOpenness: (openness: Openness) => void;
   /** Changes light up. */
   readonly isLive: boolean;
+  /** What changes is brought into view. */
+  readonly isFollowing: boolean;
+  /** Somebody looks around by hand. */
+  readonly onLookAround: () => void;
 }
 
-export function Tree({ value, openness, onOpenness, isLive }: TreeProps): ReactNode {
+export function Tree({ value, openness, onOpenness, isLive, isFollowing, onLookAround }: TreeProps): ReactNode {
   const rows = useMemo(() => flatten(value, openness), [value, openness]);
   const [changes] = useState(() => new Changes());
   useMemo(() => changes.update(value, rows, performance.now()), [changes, value, rows]);
@@ -26,6 +30,12 @@ export function Tree({ value, openness, onOpenness, isLive }: TreeProps): ReactN
   const [wide, setWide] = useState<string | null>(null);
   const viewport = useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => viewport.current, estimateSize: () => ROW_PX, overscan: 12 });
+  const follows = isLive && isFollowing;
+  useEffect(() => {
+    const at = follows ? changes.last(rows) : -1;
+    if (at >= 0) virtual.scrollToIndex(at, { align: "auto" });
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- the virtualizer is another with each render
+  }, [follows, changes, rows]);
   const found = rows.findIndex((row) => row.id === activeId);
   const active = Math.max(0, found);
 
@@ -40,6 +50,7 @@ export function Tree({ value, openness, onOpenness, isLive }: TreeProps): ReactN
     else if (typeof row.value === "string") setWide(wide === row.id ? null : row.id);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
+    onLookAround();
     const row = rows[active];
     if (row === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     const page = Math.max(1, Math.floor((viewport.current?.clientHeight ?? 0) / ROW_PX) - 1);
@@ -90,6 +101,8 @@ export function Tree({ value, openness, onOpenness, isLive }: TreeProps): ReactN
         tabIndex={0}
         aria-activedescendant={rows[active] === undefined ? undefined : `row-${rows[active].id}`}
         onKeyDown={onKeyDown}
+        onWheel={onLookAround}
+        onPointerDown={onLookAround}
         data-testid="tree"
       >
         <div role="presentation" style={{ height: virtual.getTotalSize(), position: "relative" }}>
