@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the pictures of `playground.md` anew: `python docs/screenshots.py`, with the built page and chromium there.
+"""Makes the pictures of `playground.md` anew: `python docs/screenshots.py`, where page and chromium are.
 
 Serves the demo agents on a free port with a store in memory, and does in a browser what the page shows.
 """

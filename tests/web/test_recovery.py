@@ -7,11 +7,16 @@ from pathlib import Path
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+import threadwire
 from tests.support.browser import Window
+from tests.support.live_server import live_server
 from tests.support.server import Server, running
 from tests.support.tcp_proxy import line_to
 from tests.web.conftest import AGENTS, Windows
+from threadwire_agents.demos.scripted import scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +123,13 @@ async def test_thread_that_is_gone_says_so(page: Window, server: Server) -> None
     await page.page.get_by_role("heading", name="This thread is gone").wait_for()
     await page.page.get_by_role("button", name="Begin a new one").click()
     await page.page.get_by_role("heading", name=re.compile("Talk to|Begin")).wait_for()
+
+
+async def test_page_works_below_another_path(windows: Windows, tmp_path: Path) -> None:
+    inner = threadwire.create_app(agents={"scripted": scripted}, store="memory:")
+    outer = Starlette(routes=[Mount("/agents", inner)], lifespan=lambda app: inner.running())
+    async with live_server(outer) as (_, port), windows() as page:
+        await page.open(f"http://127.0.0.1:{port}/agents/")
+        await page.say("from below")
+        await page.answer("from below").wait_for()
+        await page.page.locator(".item .title", has_text="from below").wait_for()
