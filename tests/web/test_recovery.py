@@ -120,7 +120,12 @@ async def test_thread_that_is_gone_says_so(page: Window, server: Server) -> None
     await page.say("short-lived")
     await page.answer("short-lived").wait_for()
     await page.page.evaluate("fetch('threads/' + location.hash.split('/').pop(), {method: 'DELETE'})")
-    await page.page.get_by_role("heading", name="This thread is gone").wait_for()
+    gone = page.page.get_by_role("heading", name="This thread is gone")
+    await gone.wait_for()
+    page.may_miss_threads = True
+    await page.page.reload()
+    await gone.wait_for()
+    assert "short-lived" not in await page.page.inner_text(".threads")
     await page.page.get_by_role("button", name="Begin a new one").click()
     await page.page.get_by_role("heading", name=re.compile("Talk to|Begin")).wait_for()
 

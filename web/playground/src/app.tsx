@@ -8,7 +8,7 @@ import { BROWSER_TOOLS } from "./chat/browser-tools.js";
 import { ConnectionBadge, ConnectionBanner, useLatency, useStatus } from "./connection-badge.js";
 import { Inspector } from "./inspector/inspector.js";
 import { RecordingProvider } from "./inspector/recording.js";
-import { useThreadInAddress } from "./place.js";
+import { useIsThere, useThreadInAddress } from "./place.js";
 import { useRemembered } from "./remembered.js";
 import { connection, http } from "./server.js";
 import { ThreadListPane } from "./thread-list.js";
@@ -60,6 +60,7 @@ function Page(): ReactNode {
   const { refresh } = list;
 
   // A thread that is opened by its address has its agent already.
+  const isThere = useIsThere(thread, begun?.id === thread);
   const own = thread === null ? agent : begun?.id === thread ? begun.agent : undefined;
   const record = [...list.threads, ...list.archived].find((each) => each.id === thread);
   const shownAgent = record?.agent ?? own ?? (thread === null ? (agent ?? agents[0]) : undefined);
@@ -89,7 +90,8 @@ function Page(): ReactNode {
   return (
     <ThreadwireProvider
       connection={connection}
-      thread={thread}
+      thread={isThere === true ? thread : null}
+      isDisabled={isThere !== true}
       agent={own}
       onThread={onThread}
       onError={onError}
@@ -122,7 +124,7 @@ function Page(): ReactNode {
           ) : null}
           {/* The chat stays: what is written in it would be lost. */}
           <main className={shows("chat") ? "chat-pane" : "chat-pane sr-only"} inert={!shows("chat")}>
-            <Chat thread={thread} title={thread === null ? undefined : (record?.title ?? "Thread")} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
+            <Chat thread={thread} isThere={isThere} title={thread === null ? undefined : (record?.title ?? "Thread")} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
           </main>
           {shows("state") ? (
             <aside className="inspector-pane" aria-label="Live state" style={isNarrow ? undefined : { width }}>

@@ -1,6 +1,8 @@
 /** Which thread is shown: it stands in the address, so that it can be reloaded, shared and gone back from. */
 
-import { useCallback, useSyncExternalStore } from "react";
+import { HttpError } from "@threadwire/client";
+import { useCallback, useEffect, useState, useSyncExternalStore } from "react";
+import { http } from "./server.js";
 
 const PREFIX = "#/threads/";
 
@@ -28,4 +30,28 @@ export function useThreadInAddress(): readonly [string | null, (id: string | nul
     window.dispatchEvent(new HashChangeEvent("hashchange"));
   }, []);
   return [id, go];
+}
+
+/**
+ * Whether a thread that an address names is there; null while that isn't known. Opening one that isn't would
+ * make it, and an address that was mistyped, or is of a thread that was deleted, is no wish for that.
+ *
+ * @param isOwn it was begun here, and needs no asking
+ */
+export function useIsThere(thread: string | null, isOwn: boolean): boolean | null {
+  const [found, setFound] = useState<{ readonly thread: string; readonly isThere: boolean } | null>(null);
+  useEffect(() => {
+    if (thread === null || isOwn) return;
+    let left = false;
+    http.thread(thread).then(
+      () => !left && setFound({ thread, isThere: true }),
+      // Where the server can't be asked, the connection will find out.
+      (error: unknown) => !left && setFound({ thread, isThere: !(error instanceof HttpError && error.status === 404) }),
+    );
+    return () => {
+      left = true;
+    };
+  }, [thread, isOwn]);
+  if (thread === null || isOwn) return true;
+  return found?.thread === thread ? found.isThere : null;
 }

@@ -9,6 +9,8 @@ import { Welcome } from "./welcome.js";
 
 export interface ChatProps {
   readonly thread: string | null;
+  /** null: that isn't known yet. */
+  readonly isThere: boolean | null;
   /** Undefined: the welcome has its own heading. */
   readonly title: string | undefined;
   readonly agent: string | undefined;
@@ -17,10 +19,12 @@ export interface ChatProps {
   readonly onNew: () => void;
 }
 
+const NOT_THERE = { code: "not-found", message: "It was deleted, or its address isn't right." };
 const COMPONENTS = { UserMessage, AssistantMessage, SystemMessage, EditComposer };
 
-export function Chat({ thread, title, agent, agents, onAgent, onNew }: ChatProps): ReactNode {
-  const failure = useThreadSnapshot((snapshot) => snapshot?.failure ?? null);
+export function Chat({ thread, isThere, title, agent, agents, onAgent, onNew }: ChatProps): ReactNode {
+  const failed = useThreadSnapshot((snapshot) => snapshot?.failure ?? null);
+  const failure = isThere === false ? NOT_THERE : failed;
   return (
     <ThreadPrimitive.Root className="chat">
       {title === undefined ? null : <h1 className="sr-only">{title}</h1>}
@@ -36,12 +40,12 @@ export function Chat({ thread, title, agent, agents, onAgent, onNew }: ChatProps
             </div>
           ) : (
             <>
-              <AuiIf condition={(state) => state.thread.isLoading}>
+              <AuiIf condition={(state) => state.thread.isLoading || isThere === null}>
                 <div className="loading" role="status" aria-label="Loading the thread">
                   <i /> <i /> <i />
                 </div>
               </AuiIf>
-              <AuiIf condition={(state) => state.thread.isEmpty && !state.thread.isLoading}>
+              <AuiIf condition={(state) => state.thread.isEmpty && !state.thread.isLoading && isThere !== null}>
                 <Welcome agent={agent} agents={agents} onAgent={thread === null ? onAgent : undefined} />
               </AuiIf>
               <Earlier />

@@ -2,7 +2,7 @@
 
 import type { Connection, Traffic } from "@threadwire/client";
 
-const MAX_MESSAGES = 300;
+const MAX_MESSAGES = 100;
 
 export class TrafficLog {
   #messages: Traffic[] = [];
