@@ -157,7 +157,3 @@ class Hosting:
         if not questions:
             raise ValueError("nothing is asked")
         return await self._runner.ask(questions)
-
-    def on_steer(self, call: Callable[[], None] | None) -> None:
-        """Has `call` called whenever a command is steered into the run."""
-        self._run.inbox.on_delivery = call
