@@ -58,10 +58,13 @@ def _last_calls(messages: Sequence[Any]) -> tuple[dict[str, Mapping[str, Any]], 
     return {}, answered
 
 
-def find_questions(state: StateSnapshot, messages: Sequence[Any], tools: Collection[str]) -> Questions:
+def find_questions(
+    state: StateSnapshot, messages: Sequence[Any], tools: Collection[str], *, places: Mapping[str, str]
+) -> Questions:
     """What the graph waits for; nothing where it has come to its end.
 
-    `tools`: the names of tools that clients execute.
+    `tools`: the names of tools that clients execute. `places`: by interrupt of a subgraph, the `ns` of
+    its call.
     """
     interrupts: dict[str, Json] = {}
     calls: dict[str, ClientCall] = {}
@@ -75,6 +78,8 @@ def find_questions(state: StateSnapshot, messages: Sequence[Any], tools: Collect
             )
             continue
         entry: dict[str, Json] = {"value": to_json(interrupt.value)}
+        if interrupt.id in places:
+            entry["ns"] = places[interrupt.id]
         schema = response_schema(interrupt)
         if schema is not None:
             entry["response_schema"] = schemas[interrupt.id] = schema

@@ -158,6 +158,7 @@ class Calls:
 
     def _saved(self, id: str, before: str | None, messages: list[Any]) -> None:
         self._thread.checkpoints.saved(id, before, messages, dict(self.given.values()))
+        self._thread.checkpoints.has_called()
         if self._branches.fork is not None:
             self._branches.note(messages)
         self._durable = True

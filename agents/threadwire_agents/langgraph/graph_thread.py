@@ -102,6 +102,12 @@ class GraphThread:
         kept = read.checkpoint["channel_values"].get(name)
         return kept if isinstance(kept, list) else []
 
+    async def places(self, state: StateSnapshot) -> dict[str, str]:
+        """By interrupt that a subgraph asks, the `ns` of its call."""
+        if not any(task.interrupts and task.state is not None for task in state.tasks):
+            return {}
+        return _places_in(await self.graph.aget_state(self.config, subgraphs=True))
+
     async def asked(self, state: StateSnapshot) -> dict[str, Json]:
         """By interrupt: what is asked, and how many answers its task has taken before.
 
@@ -230,3 +236,13 @@ class GraphThread:
             self._unnamed.append((id, before, messages))
         elif self.call_saved is not None:
             self.call_saved(id, before, messages)
+
+
+def _places_in(state: StateSnapshot) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for task in state.tasks:
+        if isinstance(task.state, StateSnapshot):
+            ns = task.state.config["configurable"]["checkpoint_ns"]
+            places.update(dict.fromkeys((each.id for each in task.interrupts), ns))
+            places.update(_places_in(task.state))
+    return places

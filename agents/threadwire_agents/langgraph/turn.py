@@ -384,7 +384,8 @@ class Turn:
     async def _until_done(self, state: StateSnapshot) -> None:
         """Asks clients and goes on with what they answer, until the graph has come to its end."""
         while True:
-            questions = find_questions(state, self._thread.messages(state), self._tools())
+            places = await self._thread.places(state)
+            questions = find_questions(state, self._thread.messages(state), self._tools(), places=places)
             if not questions:
                 return
             if self._hosting.has_steered:
@@ -435,10 +436,13 @@ class Turn:
             if call["after"] is not None and call["branch"] is not None:
                 self._branches.fork = (call["after"], call["branch"])
             applied = await find_head(self._thread, call)
+        # Of the call itself nothing has come where its head is still the one before.
+        unmoved = call is None or self._thread.saver.head == call["start"]
+        wanted = not commands and unmoved and self._thread.checkpoints.wants(self._run.id)
         try:
             state = await self._thread.state()
         except CheckpointLost:
-            await self._work_lost(commands)
+            await self._work_lost(commands, wanted=wanted)
             return
         if call is not None:
             # What it had begun to clean up comes again.
@@ -446,6 +450,9 @@ class Turn:
             self._thread.show(state, cut=True)
             if self._branches.fork is not None:
                 self._branches.note(self._thread.messages(state))
+        if wanted:
+            await self._start()
+            return
         if (state.metadata or {}).get(RUN) != self._run.id:
             # It was cut before the graph had taken anything of it.
             await self._work(commands)
@@ -469,8 +476,11 @@ class Turn:
         await self._until_done(state)
         await self._work(left)
 
-    async def _work_lost(self, commands: Sequence[Given]) -> None:
+    async def _work_lost(self, commands: Sequence[Given], *, wanted: bool) -> None:
         """Goes on where the graph knows nothing of the thread any more, but for what is shown of it."""
+        if wanted:
+            await self._start()
+            return
         if not commands:
             raise AgentError(
                 "the server went down during the run, and the graph's checkpoints were lost",

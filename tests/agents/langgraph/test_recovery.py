@@ -127,6 +127,11 @@ class Note(threadwire.Command, tag="note"):
     text: str
 
 
+class Go(threadwire.Command, tag="go"):
+    text: str
+    """What is put into the log before the graph runs; nothing where it is empty."""
+
+
 def plain_agent(saver: CrashingSaver) -> LangGraphAgent:
     agent = LangGraphAgent(build().compile(checkpointer=saver), name="g", seed=True)
 
@@ -134,6 +139,12 @@ def plain_agent(saver: CrashingSaver) -> LangGraphAgent:
     async def note(run: threadwire.Run, command: Note) -> None:
         run.state["log"].append(command.text)
         run.state["notes"] = [*run.state.get("notes", []), command.text]
+
+    @agent.on(Go)
+    async def go(run: threadwire.Run, command: Go) -> None:
+        if command.text:
+            run.state["log"].append(command.text)
+        run.start_agent()
 
     return agent
 
@@ -281,6 +292,16 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
         {},
     ),
     "a handler's update": (plain_agent, [says("a", "one"), does("b", {"type": "note", "text": "noted"})], {}),
+    "a handler that has the graph run": (
+        plain_agent,
+        [says("a", "one"), does("b", {"type": "go", "text": ""}), says("c", "two")],
+        {},
+    ),
+    "a handler that changes the state and has the graph run": (
+        plain_agent,
+        [says("a", "a tool"), does("b", {"type": "go", "text": "noted"})],
+        {},
+    ),
     "a seed": (plain_agent, [says("a", "one")], {"seed": SEED}),
     "an edit of a seeded message": (
         plain_agent,
@@ -343,7 +364,7 @@ def check(name: str, expected: Outcome, *crashes: int) -> None:
         assert 1 < outcome.lives <= len(crashes) + 1
         assert outcome.seen == expected.seen
         assert outcome.settled == expected.settled
-        if name != "a handler's update":  # the handler is called again, by a run of its own
+        if "a handler" not in name:  # the handler is called again, by a run of its own
             assert outcome.ends == expected.ends
     except BaseException as error:
         error.add_note(f"{name}: crash at {crashes}, {expected.moments[crashes[0] - 1]}")
