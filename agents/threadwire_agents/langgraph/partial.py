@@ -19,16 +19,18 @@ MARK: Final = "threadwire"
 """The member of `response_metadata` that says what became of a message: `cancelled` or `failed`."""
 
 
-async def keep_partial(thread: GraphThread, why: str) -> bool:
+async def keep_partial(thread: GraphThread, why: str, *, save: bool = True) -> bool:
     """Keeps what is shown of a run that was cut short; whether it is in the graph's own state too.
 
-    Where it isn't, the note `unsaved` has it for the next run.
+    Where it isn't, as without `save`, the note `unsaved` has it for the next run.
     """
     previews = thread.converter.root.end_streams() if thread.shape.messages else []
     thread.converter.finish()
     # A fork that has saved nothing has changed nothing.
     thread.saver.head = thread.checkpoints.head
     thread.checkpoints.notes[UNSAVED] = {"run": thread.run.id, "messages": _kept(previews, why)}
+    if not save:
+        return False
     try:
         await save_partial(thread, thread.checkpoints.notes[UNSAVED])
         return True

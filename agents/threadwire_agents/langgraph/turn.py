@@ -142,7 +142,8 @@ class Turn:
             raise failure from error
 
     async def _keep_partial(self, why: str) -> None:
-        if await keep_partial(self._thread, why):
+        # What is to be undone is noted only, should that fail: a checkpoint would look like the run's end.
+        if await keep_partial(self._thread, why, save=not self._hosting.rolls_back):
             self._calls.apply_if_taken()
 
     async def _ready(self, *, calls: bool = False) -> None:
