@@ -1145,3 +1145,29 @@ def test_questions_are_true_where_there_is_one() -> None:
     assert questions("?a")
     assert questions("!a")
     assert questions(".")
+
+
+@pytest.mark.parametrize(("strategy", "undone"), [("rollback", True), ("interrupt", False)])
+def test_a_run_that_is_cut_can_tell_whether_it_is_undone(strategy: Any, undone: bool) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        seen: list[bool] = []
+
+        async def run(run: threadwire.Run) -> None:
+            if seen:
+                return
+            seen.append(run.hosting.rolls_back)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append(run.hosting.rolls_back)
+
+        async with engine(Host(run)) as threads:
+            talk = await Talk().open(threads)
+            await talk.send("m", "go")
+            await settle()
+            await talk.send("n", "on", strategy)
+            await asyncio.sleep(1)
+            assert (seen, talk.run) == ([False, undone], "completed")
+
+    check()
