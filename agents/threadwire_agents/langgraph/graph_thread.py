@@ -23,9 +23,10 @@ from threadwire.engine.run import Run
 from .answers import closing_messages
 from .checkpoints import Checkpoints
 from .converter import Converter
+from .message_json import message_from_json, plain
 from .messages import value_at
 from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver
-from .serialise import message_from_json, plain, to_json
+from .serialise import to_json
 from .shape import Shape, editor_of
 from .source import Graph
 

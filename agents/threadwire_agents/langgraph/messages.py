@@ -24,7 +24,8 @@ from threadwire.core.document import Document
 from threadwire.core.errors import InvalidValue
 from threadwire.core.operations import AppendText, Delete, Json, Operation, Path, Set, Splice
 
-from .serialise import merge_message, message_to_json, to_json
+from .message_json import merge_message
+from .serialise import message_to_json, to_json
 
 MISSING: Final = object()
 """Stands for nothing, not even null."""

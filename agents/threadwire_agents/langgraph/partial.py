@@ -10,8 +10,8 @@ from threadwire.core.operations import Json
 
 from .checkpoints import UNSAVED
 from .graph_thread import GraphThread
+from .message_json import message_from_json
 from .saver import COMMANDS, CheckpointLost
-from .serialise import message_from_json
 
 logger = logging.getLogger("threadwire")
 

@@ -36,10 +36,11 @@ from .call import Calls
 from .checkpoints import CALL, UNSAVED, Call, Checkpoints
 from .content import human_message, tool_message
 from .graph_thread import GraphThread
+from .message_json import message_from_json, plain
 from .partial import keep_partial, save_partial
 from .recovery import at_breakpoint, find_head, goes_on
 from .saver import RUN, CheckpointLost, Saver
-from .serialise import message_from_json, message_to_json, plain
+from .serialise import message_to_json
 from .shape import Shape, brief
 from .source import Graph
 
