@@ -15,7 +15,7 @@ from tests.stock.conftest import transport
 from tests.support.server import Server, running
 from tests.support.stock import Browser, Page, require_packages
 
-pytestmark = [pytest.mark.anyio, pytest.mark.spec("15")]
+pytestmark = [pytest.mark.anyio, pytest.mark.spec("15.4")]
 
 GRAPHS = tuple(
     f"{name}={Path(__file__).parent / 'graphs.py'}:{name}"
