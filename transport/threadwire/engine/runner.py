@@ -462,6 +462,10 @@ class Runner:
             return False
         return command.tool_call_id in questions.calls
 
+    @property
+    def rolls_back(self) -> bool:
+        return self._active is not None and self._active.rollback
+
     def client_tools(self) -> frozenset[str]:
         return frozenset(tool for subscriber in self._thread.subscribers for tool in subscriber.tools)
 
