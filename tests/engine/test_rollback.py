@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -208,6 +209,36 @@ async def test_an_agent_that_does_not_care_is_undone_and_can_write_no_more() -> 
         assert client.state == {"n": 1}
         await asyncio.sleep(6)
         assert client.state == {"n": 20}
+        assert client.ends == [("cancelled", None), ("completed", None)]
+
+
+@in_virtual_time
+async def test_what_an_agent_takes_up_while_it_is_being_undone_is_cancelled() -> None:
+    @threadwire.agent
+    async def stubborn(run: Run) -> None:
+        for _ in run.commands:
+            run.state["n"] = run.state.get("n", 0) + 1
+            while not over.is_set():
+                with suppress(asyncio.CancelledError):
+                    await over.wait()
+        for _ in run.inbox.take():
+            done.set()
+
+    over, done = asyncio.Event(), asyncio.Event()
+    store = FaultyStore()
+    async with engine(stubborn, store=store, settings=Settings(cancel_grace_s=0.5)) as threads:
+        client = await client_of(await threads.get("t"))
+        await client.send("m1", "go")
+        await client.send("m2", "go", "steer")
+        await client.send("m3", "go", "rollback")
+        store.out = True  # what the run began on can't be read for a while
+        await asyncio.sleep(1)
+        over.set()
+        await done.wait()
+        store.out = False
+        await asyncio.sleep(5)
+        assert client.statuses("m1", "m2", "m3") == ["applied", "cancelled", "applied"]
+        assert client.state == {"n": 1}
         assert client.ends == [("cancelled", None), ("completed", None)]
 
 

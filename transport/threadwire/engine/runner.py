@@ -389,6 +389,8 @@ class Runner:
         with self._thread.document.lock:
             if given.taken_at is not None or given.settled:
                 return
+            if self._active is None or self._active.ended:
+                return  # the agent goes on after its end, and nothing that it does now counts
             given.taken_at = self._writes
             self._unapplied.append(given)
         if self._thread.agent.blocking:
