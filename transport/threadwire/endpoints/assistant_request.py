@@ -198,13 +198,12 @@ def has_message(commands: Sequence[Incoming]) -> bool:
     return any(isinstance(each.command, AddMessage) for each in commands)
 
 
-def read_absence(query: Query, default: float | None) -> float | None:
-    """How long the run may go on alone: seconds, or None for ever.
+def read_absence(given: str | UnsetType, default: float | None) -> float | None:
+    """What `on_disconnect` says of how long the run may go on alone: seconds, or None for ever.
 
     Raises:
         Refused: `invalid-request`, field `query.on_disconnect`.
     """
-    given = query.on_disconnect
     if given is UNSET:
         return default
     try:
