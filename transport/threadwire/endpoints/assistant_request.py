@@ -22,12 +22,12 @@ from starlette.requests import Request
 from ..core.commands import AddMessage, Command
 from ..core.draft import RESERVED
 from ..core.errors import Refused
-from ..core.frames import COMMAND_ID_PATTERN, THREAD_ID_PATTERN, Limits
+from ..core.frames import COMMAND_ID_PATTERN, Limits
 from ..core.operations import Json
 from ..core.reading import checked, decode_json, read_json
 from ..core.values import measure
 from ..engine.agent import Agent
-from .bodies import check_type, convert, read_in_time, read_query
+from .bodies import check_thread_id, check_type, convert, read_in_time, read_query
 
 Protocol: TypeAlias = Literal["data-stream", "assistant-transport"]
 
@@ -42,7 +42,6 @@ _LARGE_AT_ONCE: Final = 16
 _MAX_STORED: Final = 8 * 1024 * 1024
 """Each command keeps the context: no more than this for all of a request."""
 
-_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 _COMMAND_ID: Final = re.compile(COMMAND_ID_PATTERN)
 
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -244,7 +243,7 @@ class RequestReader:
         limits = self._limits
         query = read_query(request, Query)
         if query.thread_id is not UNSET:
-            _check_thread_id(query.thread_id, "query.threadId")
+            check_thread_id(query.thread_id, "query.threadId")
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is not None and not _COMMAND_ID.fullmatch(key):
             message = "an idempotency key is 1 to 128 visible ASCII characters"
@@ -289,7 +288,7 @@ class RequestReader:
             raise Refused("duplicate-key", "an object holds the same key twice", "body.state")
         body = convert(plain, Body, "body")
         if body.thread_id is not None:
-            _check_thread_id(body.thread_id, "body.threadId")
+            check_thread_id(body.thread_id, "body.threadId")
         context = {name: value for name, value in plain.items() if name not in _OWN}
         return AssistantRequest(query, data, body, context=context, state=state, key=key)
 
@@ -314,11 +313,6 @@ class RequestReader:
         if state is not None and len(state) > _SMALL and data.count(state) == 1:
             return data.replace(state, b"null"), state
         return data, state
-
-
-def _check_thread_id(id: str, field: str) -> None:
-    if not _THREAD_ID.fullmatch(id):
-        raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", field)
 
 
 def _token_in(state: bytes) -> str | None:

@@ -5,7 +5,8 @@ Spec: PROTOCOL.md §14.1.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
@@ -13,11 +14,13 @@ from starlette.requests import Request
 
 from ..core.commands import convert_error
 from ..core.errors import Refused
-from ..core.frames import Limits
+from ..core.frames import THREAD_ID_PATTERN, Limits
 from ..core.operations import Json
 from ..core.reading import read_json
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 
 
 async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
@@ -100,3 +103,9 @@ def convert(value: Json, kind: type[T], field: str, *, strict: bool = True) -> T
     except msgspec.ValidationError as error:
         message, where = convert_error(error, field)
         raise Refused("invalid-request", message, where) from None
+
+
+def check_thread_id(id: str, field: str) -> None:
+    """Raises Refused where no thread can have this id."""
+    if not _THREAD_ID.fullmatch(id):
+        raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", field)

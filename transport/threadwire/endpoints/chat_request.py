@@ -8,7 +8,6 @@ Spec: PROTOCOL.md §14.16.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
@@ -18,16 +17,15 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from ..core.errors import Refused
-from ..core.frames import THREAD_ID_PATTERN, Limits
+from ..core.frames import Limits
 from ..core.message_parts import Part, Result, read_message
 from ..core.operations import Json
 from ..core.reading import read_json
-from .bodies import check_type, convert, read_in_time
+from .bodies import check_thread_id, check_type, convert, read_in_time
 
 _OWN: Final = frozenset(
     {"messages", "state", "threadId", "parentId", "unstable_assistantMessageId", "unstable_threadId"}
 )
-_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 _STATE_SLACK: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
 
@@ -200,10 +198,8 @@ def parse_chat(data: bytes, limits: Limits) -> ChatRequest:
         refusal.field = refusal.field or "body"
         raise
     body = convert(value, ChatBody, "body")
-    if body.thread_id is not None and not _THREAD_ID.fullmatch(body.thread_id):
-        raise Refused(
-            "invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", "body.threadId"
-        )
+    if body.thread_id is not None:
+        check_thread_id(body.thread_id, "body.threadId")
     context = {name: member for name, member in value.items() if name not in _OWN}
     if len(msgspec.json.encode(context)) > limits.max_frame_bytes:
         raise Refused("too-large", f"more than {limits.max_frame_bytes} bytes besides the messages", "body")
