@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
-import anyio
 import anyio.to_thread
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -27,7 +26,7 @@ from ..core.operations import Json
 from ..core.reading import checked, decode_json, read_json
 from ..core.values import measure
 from ..engine.agent import Agent
-from .bodies import check_thread_id, check_type, convert, read_in_time, read_query
+from .bodies import LargeBodies, check_thread_id, convert, read_query
 
 Protocol: TypeAlias = Literal["data-stream", "assistant-transport"]
 
@@ -35,10 +34,7 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 _OWN: Final = frozenset({"commands", "state", "threadId", "runId", "parentId"})
 """The members of a body that mean something here; all others are the run's context."""
-_STATE_SLACK: Final = 1024 * 1024
 _SMALL: Final = 64 * 1024
-_LARGE_AT_ONCE: Final = 16
-"""Bodies larger than any without a state that are in memory at once; others wait."""
 _MAX_STORED: Final = 8 * 1024 * 1024
 """Each command keeps the context: no more than this for all of a request."""
 
@@ -231,7 +227,7 @@ class RequestReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._large: Final = anyio.Semaphore(_LARGE_AT_ONCE)
+        self._bodies = LargeBodies(limits)
 
     async def read(self, request: Request) -> AssistantRequest:
         """The request; of its state no more is looked at than the token.
@@ -240,7 +236,6 @@ class RequestReader:
             Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request`, `overloaded` or
                 a code of values, with the field.
         """
-        limits = self._limits
         query = read_query(request, Query)
         if query.thread_id is not UNSET:
             check_thread_id(query.thread_id, "query.threadId")
@@ -248,29 +243,10 @@ class RequestReader:
         if key is not None and not _COMMAND_ID.fullmatch(key):
             message = "an idempotency key is 1 to 128 visible ASCII characters"
             raise Refused("invalid-request", message, f"header.{IDEMPOTENCY_KEY}")
-        length = request.headers.get("content-length", "")
-        large = not length.isdecimal() or int(length[:20]) > 2 * limits.max_frame_bytes
-        if not large:
-            return await self._read(request, query, key, 2 * limits.max_frame_bytes)
-        try:
-            with anyio.fail_after(limits.unresponsive_s):
-                await self._large.acquire()
-        except TimeoutError:
-            raise Refused("overloaded", "too many large requests at once", "body") from None
-        try:
-            return await self._read(request, query, key, limits.max_state_bytes + _STATE_SLACK)
-        finally:
-            self._large.release()
-
-    async def _read(
-        self, request: Request, query: Query, key: str | None, max_bytes: int
-    ) -> AssistantRequest:
-        data = await read_in_time(request, max_bytes, self._limits.unresponsive_s)
-        if data:
-            check_type(request)
-        if len(data) > _SMALL:
-            return await anyio.to_thread.run_sync(self._parse, query, data, key)
-        return self._parse(query, data, key)
+        async with self._bodies.read(request) as data:
+            if len(data) > _SMALL:
+                return await anyio.to_thread.run_sync(self._parse, query, data, key)
+            return self._parse(query, data, key)
 
     def _parse(self, query: Query, data: bytes, key: str | None) -> AssistantRequest:
         limits = self._limits

@@ -28,7 +28,7 @@ from ..engine.threads import Threads
 from .assistant_request import read_absence
 from .bodies import read_query
 from .chat_formats import FORMATS, ChatEncoder
-from .chat_request import ChatRequest, read_chat
+from .chat_request import ChatReader, ChatRequest
 from .stock import StockClients
 
 _FIELD: Final = "body.messages"
@@ -58,13 +58,14 @@ class _Chat:
     def __init__(self, threads: Threads, anonymous: AnonymousThreads) -> None:
         self._stock = StockClients(threads, anonymous)
         self._settings = threads.settings
+        self._reader = ChatReader(threads.settings.limits)
 
     async def chat(self, request: Request) -> Response:
         stock = self._stock
         agent = stock.agent(request)
         query = read_query(request, Query)
         absence_s = read_absence(query.on_disconnect, self._settings.absence_s)
-        asked = await read_chat(request, self._settings.limits)
+        asked = await self._reader.read(request)
         stock.check_not_draining()
         thread = await stock.find(asked.body.thread_id, asked.token, agent)
         if not stock.begun(thread):

@@ -21,12 +21,11 @@ from ..core.frames import Limits
 from ..core.message_parts import Part, Result, read_message
 from ..core.operations import Json
 from ..core.reading import read_json
-from .bodies import check_thread_id, check_type, convert, read_in_time
+from .bodies import LargeBodies, check_thread_id, convert
 
 _OWN: Final = frozenset(
     {"messages", "state", "threadId", "parentId", "unstable_assistantMessageId", "unstable_threadId"}
 )
-_STATE_SLACK: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
 
 
@@ -176,24 +175,30 @@ class ChatRequest:
         return commands
 
 
-async def read_chat(request: Request, limits: Limits) -> ChatRequest:
-    """The request, read and checked.
+class ChatReader:
+    """Reads the requests of a server."""
 
-    Raises:
-        Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request` or a code of values,
-            with the field.
-    """
-    data = await read_in_time(request, limits.max_state_bytes + _STATE_SLACK, limits.unresponsive_s)
-    check_type(request)
-    if len(data) > _LARGE:
-        return await anyio.to_thread.run_sync(parse_chat, data, limits)
-    return parse_chat(data, limits)
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bodies = LargeBodies(limits)
+
+    async def read(self, request: Request) -> ChatRequest:
+        """The request, read and checked.
+
+        Raises:
+            Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request`, `overloaded` or a
+                code of values, with the field.
+        """
+        async with self._bodies.read(request) as data:
+            if len(data) > _LARGE:
+                return await anyio.to_thread.run_sync(parse_chat, data, self._limits)
+            return parse_chat(data, self._limits)
 
 
 def parse_chat(data: bytes, limits: Limits) -> ChatRequest:
-    """As `read_chat`, of a body that is there."""
+    """As `ChatReader.read`, of a body that is there; an empty one is `{}`."""
     try:
-        value = read_json(data, max_depth=limits.max_depth + 2, field="body")
+        value = read_json(data or b"{}", max_depth=limits.max_depth + 2, field="body")
     except Refused as refusal:
         refusal.field = refusal.field or "body"
         raise
