@@ -19,7 +19,7 @@ from threadwire.core import operations
 from threadwire.core.document import Document
 from threadwire.core.frames import Update
 from threadwire.core.operations import Json
-from threadwire.engine import thread as thread_module
+from threadwire.engine import storing
 from threadwire.engine.beside import NotingDraft, keep_written
 from threadwire.engine.notes import Notes
 from threadwire.engine.run import Run
@@ -762,8 +762,8 @@ async def test_snapshots_stored_during_a_long_run_leave_its_start_to_be_read() -
     store = FaultyStore()
     settings = Settings(history_updates=1, history_s=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thread_module, "_SNAPSHOT_BYTES", 100)
-        patch.setattr(thread_module, "_SNAPSHOT_ROWS", 5)
+        patch.setattr(storing, "_SNAPSHOT_BYTES", 100)
+        patch.setattr(storing, "_SNAPSHOT_ROWS", 5)
         async with engine(long, store=store, settings=settings) as threads:
             client = await client_of(await threads.get("t"))
             client.thread.document.set(("first",), 1)
