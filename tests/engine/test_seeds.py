@@ -49,7 +49,7 @@ async def test_a_thread_whose_seed_was_lost_in_a_crash_takes_it_when_it_comes_ag
 @in_virtual_time
 async def test_an_agent_may_refuse_a_seed_and_nothing_is_made() -> None:
     class Choosy(Host):
-        def first_state(self, state):  # type: ignore[no-untyped-def]
+        def read_seed(self, state):  # type: ignore[no-untyped-def]
             raise Refused("invalid-frame", "not that", "state.a")
 
     agent = Choosy(nothing)

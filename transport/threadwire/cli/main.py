@@ -20,6 +20,7 @@ from ..core.schemas import frame_schemas
 from ..endpoints.app import create_app
 from ..engine.agent import Agent
 from ..version import __version__
+from .chat.arguments import DESCRIPTION, ChatSettings, add_arguments, read_arguments
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
 from .plugins import find_project
@@ -87,6 +88,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return _serve(read_settings(arguments, os.environ))
         if arguments.command == "schema":
             return _schema()
+        if arguments.command == "chat":
+            return _chat(read_arguments(arguments, os.environ))
         _parser().print_help()
         return 2
     except SystemExit as leaving:  # argparse, after --help and --version
@@ -117,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         "targets", nargs="*", metavar="[NAME=]TARGET", help="what to serve, and under which name"
     )
     add_options(serve)
+    chat_parser = commands.add_parser(
+        "chat",
+        help="talk to an agent",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_arguments(chat_parser)
     commands.add_parser(
         "schema",
         help="print the JSON Schemas of the protocol",
@@ -133,6 +144,12 @@ def _say(message: object) -> None:
 def _schema() -> int:
     print(json.dumps(frame_schemas(), indent=2))
     return 0
+
+
+def _chat(settings: ChatSettings) -> int:
+    from .chat.command import chat  # the server needs nothing of it
+
+    return chat(settings)
 
 
 def _serve(settings: ServeSettings) -> int:
