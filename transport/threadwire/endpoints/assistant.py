@@ -22,7 +22,7 @@ from ..engine.anonymous import AnonymousThreads, token_of
 from ..engine.context import Sent
 from ..engine.thread import Thread
 from ..engine.threads import Threads
-from .assistant_request import AssistantRequest, RequestReader, has_message, read_absence
+from .assistant_request import AssistantRequest, RequestReader, read_absence, want_answer
 from .assistant_stream import ENCODERS
 from .responses import json_response
 from .stock import StockClients
@@ -78,7 +78,7 @@ class _Endpoints:
         commands = asked.commands(served, self._settings.limits, self._settings.new_id)
         if not stock.begun(thread):
             thread = await self._make(asked, agent, served)
-        abandoned = thread.absence.abandoned and has_message(commands)
+        abandoned = thread.absence.abandoned and want_answer(commands)
         async with stock.stream(thread) as stream:
             await stock.submit(
                 stream,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from starlette.requests import Request
 
-from ..core.commands import AddMessage, Command
+from ..core.commands import AddMessage, Command, Regenerate
 from ..core.draft import RESERVED
 from ..core.errors import Refused
 from ..core.frames import COMMAND_ID_PATTERN, Limits
@@ -188,9 +188,9 @@ class AssistantRequest:
             raise
 
 
-def has_message(commands: Sequence[Incoming]) -> bool:
-    """Whether one of them is a message."""
-    return any(isinstance(each.command, AddMessage) for each in commands)
+def want_answer(commands: Sequence[Incoming]) -> bool:
+    """Whether one of them asks for an answer: a message, or that one be answered again."""
+    return any(isinstance(each.command, AddMessage | Regenerate) for each in commands)
 
 
 def read_absence(given: str | UnsetType, default: float | None) -> float | None:
