@@ -78,7 +78,7 @@ class _Endpoints:
         commands = asked.commands(served, self._settings.limits, self._settings.new_id)
         if not stock.begun(thread):
             thread = await self._make(asked, agent, served)
-        abandoned = thread.absence.abandoned and want_answer(commands)
+        abandoned = want_answer(commands) and await stock.abandoned(thread)
         async with stock.stream(thread) as stream:
             await stock.submit(
                 stream,

@@ -71,7 +71,7 @@ class _Chat:
         if not stock.begun(thread):
             seed = self._seed(asked, stock.serving(thread, agent))
             thread = await stock.anonymous.make(asked.body.thread_id, agent=agent, seed=seed)
-        abandoned = thread.absence.abandoned
+        abandoned = await stock.abandoned(thread)
         async with stock.stream(thread) as stream:
             before = _before.decode((await thread.snapshot("json")).state)
             known = before.messages if type(before.messages) is list else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +25,10 @@ from ..engine.run_stream import RunStream
 from ..engine.thread import Thread
 from ..engine.threads import Threads
 from .assistant_stream import THREAD_HEADER, Encoder, RunResponse
+
+_HANG_UP_S: Final = 0.1
+"""A client that stops a run to ask for another answer does both at once, over two connections: the end of
+the first may be seen after the second's request. That would have to wait for the run anyway."""
 
 
 class StockClients:
@@ -67,6 +71,10 @@ class StockClients:
     def serving(self, thread: Thread | None, agent: str | None) -> Agent:
         """The agent of a thread, or of one that is to be made."""
         return self._threads.agents[agent or self._threads.default_agent] if thread is None else thread.agent
+
+    async def abandoned(self, thread: Thread) -> bool:
+        """Whether nobody is there to see the run that the thread is at, or nobody will be in a moment."""
+        return await thread.absence.abandoned_within(_HANG_UP_S)
 
     @asynccontextmanager
     async def stream(self, thread: Thread) -> AsyncIterator[RunStream]:
