@@ -14,7 +14,17 @@ import msgspec
 
 from benchmarks.support import Report, arguments, show
 
-NAMES = ("engine", "websocket", "assistant", "fanout", "memory", "snapshot", "diff", "langgraph")
+NAMES = (
+    "engine",
+    "websocket",
+    "assistant",
+    "fanout",
+    "memory",
+    "snapshot",
+    "diff",
+    "langgraph",
+    "playground",
+)
 
 
 def run(name: str, quick: bool) -> Report:
