@@ -56,7 +56,7 @@ function Page(): ReactNode {
     },
     [go],
   );
-  const list = useThreadList({ http, thread, onThread: open });
+  const list = useThreadList({ http, thread, onThread: open, isPaused: state === "waiting" || state === "closed" });
   const { refresh } = list;
 
   // A thread that is opened by its address has its agent already.

@@ -71,7 +71,7 @@ const NO_DECISIONS: ReadonlyMap<string, Decision> = new Map();
 export function useThreadwireRuntime(options: ThreadwireRuntimeOptions): AssistantRuntime {
   const { converter = DEFAULT_CONVERTER, page, tools = NO_TOOLS, agent, attachments } = options;
   const connection = useOwnConnection(options.connection ?? options.url ?? "", options.connect);
-  const thread = useOwnThread(connection, options.thread, { agent });
+  const thread = useOwnThread(connection, options.thread, { agent, tools: Object.keys(tools).sort() });
   const snapshot = useSnapshot(thread) ?? NOTHING;
   const [decided, setDecided] = useState(NO_DECISIONS);
   const [, setShownEarlier] = useState(0);

@@ -13,6 +13,8 @@ export interface ThreadListOptions {
   readonly onThread: (id: string | null) => void;
   /** Only threads of this agent. */
   readonly agent?: string | undefined;
+  /** The server can't be reached: it isn't asked until it can. */
+  readonly isPaused?: boolean | undefined;
   /** Between two looks at the list while the page is visible, in milliseconds. */
   readonly interval_ms?: number | undefined;
 }
@@ -36,7 +38,7 @@ const PAGE = 50;
 export const NEW_THREAD = "new";
 
 export function useThreadList(options: ThreadListOptions): ThreadList {
-  const { http, thread, agent, interval_ms = 5000 } = options;
+  const { http, thread, agent, isPaused = false, interval_ms = 5000 } = options;
   const [records, setRecords] = useState<readonly ThreadRecord[]>([]);
   const [isLoading, setLoading] = useState(true);
   const [error, setError] = useState<ErrorInfo | null>(null);
@@ -62,6 +64,7 @@ export function useThreadList(options: ThreadListOptions): ThreadList {
   }, [http, agent, limit]);
 
   useEffect(() => {
+    if (isPaused) return;
     void refresh();
     const look = (): void => {
       if (document.visibilityState === "visible" && navigator.onLine) void refresh();
@@ -73,7 +76,7 @@ export function useThreadList(options: ThreadListOptions): ThreadList {
       clearInterval(timer);
       document.removeEventListener("visibilitychange", look);
     };
-  }, [refresh, interval_ms]);
+  }, [refresh, interval_ms, isPaused]);
 
   const change = useCallback(
     async (what: () => Promise<unknown>) => {

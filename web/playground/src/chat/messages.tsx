@@ -5,6 +5,7 @@ import { type ReactNode, useState } from "react";
 import { Icon } from "../ui/icons.js";
 import { Json, Spinner } from "../ui/parts.js";
 import { Markdown } from "./markdown.js";
+import { isSafeLink } from "./markdown-blocks.js";
 import { ToolCall } from "./tool-call.js";
 
 /** Only hosted graphs go another way from a message; functions would take an edit for one more message. */
@@ -19,7 +20,7 @@ function Picture({ image, filename }: { readonly image: string; readonly filenam
   // The page's policy lets no picture in from elsewhere.
   if (!/^(?:data:image\/|blob:)/.test(image)) {
     return (
-      <a className="file" href={image} target="_blank" rel="noopener noreferrer">
+      <a className="file" href={isSafeLink(image) ? image : undefined} target="_blank" rel="noopener noreferrer">
         <Icon name="file" /> {filename ?? image}
       </a>
     );
