@@ -34,7 +34,8 @@ async def test_what_changes_is_brought_into_view_until_somebody_looks_around(
 ) -> None:
     await page.open(server.url, "fast")
     await page.say("history 60")
-    await page.row("messages").filter(has_text="[60]").wait_for()
+    await page.answer("Message 59 with").wait_for()
+    await page.idle()
     await page.page.get_by_role("button", name="Open all").click()
     await page.page.get_by_label("follow changes").check()
     await page.say("stream 400")
