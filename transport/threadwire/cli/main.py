@@ -22,9 +22,9 @@ from ..engine.agent import Agent
 from ..version import __version__
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
+from .plugins import find_project
 from .serving import Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
-from .plugins import find_project
 from .targets import load_agents, parse_target
 
 logger = logging.getLogger("threadwire")

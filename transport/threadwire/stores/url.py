@@ -8,12 +8,12 @@ from ..engine.store import Store
 from .memory import MemoryStore
 from .sqlite import SQLiteStore
 
-FORMS: Final = "memory:, sqlite:///relative.db or sqlite:////absolute.db"
+FORMS: Final = "memory:, sqlite:///relative.db, sqlite:////absolute.db or postgresql://host/database"
 
 
 def open_store(url: str) -> Store:
     """The store that a URL names, to be entered by the caller: `memory:`, `sqlite:///relative.db`,
-    `sqlite:////absolute.db`.
+    `sqlite:////absolute.db`, `postgresql://user:password@host:port/database`.
 
     Raises:
         ValueError: it is no such URL.
@@ -28,5 +28,19 @@ def open_store(url: str) -> Store:
         return SQLiteStore(path)
     # The rest of the URL may hold a password.
     if scheme in ("postgresql", "postgres"):
-        raise ValueError(f"{scheme}:// stores are not available in this version; use {FORMS}")
+        if not rest.startswith("//"):
+            raise ValueError(f"not a store URL: {scheme}: without //; use {FORMS}")
+        return _open_postgresql(url)
     raise ValueError(f"no store is known for {scheme[:40]!r}; use {FORMS}")
+
+
+def _open_postgresql(url: str) -> Store:
+    try:
+        from .postgresql import PostgreSQLStore
+    except ImportError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ValueError(
+            "PostgreSQL needs the package asyncpg: pip install 'threadwire[postgresql]'"
+        ) from None
+    return PostgreSQLStore(url)
