@@ -9,7 +9,7 @@ Spec: PROTOCOL.md §7.2, §7.5, §7.9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -22,13 +22,13 @@ from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
 from .run import Given
-from .store import CommandRecord, Store, Submission
+from .store import CommandChange, CommandRecord, Store, Submission
 from .subscriber import Sink
 
 if TYPE_CHECKING:
     from .thread import Thread
 
-_LARGE_BODY: Final = 64 * 1024
+LARGE_BODY: Final = 64 * 1024
 _MAX_SETTLED: Final = 1000
 
 Watcher: TypeAlias = Callable[[CommandState], None]
@@ -62,7 +62,7 @@ class Intake:
         try:
             async with self._reading:
                 # The canonical form of a large command takes longer than other threads should wait.
-                large = len(encode_value(body, "msgpack")) > _LARGE_BODY
+                large = len(encode_value(body, "msgpack")) > LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = thread.agent.registry.read(body)
             submission = await self._make_durable(id, encoded, strategy)
@@ -93,7 +93,34 @@ class Intake:
                 if not watchers:
                     del self._watchers[id]
 
+    def is_new(self, id: str) -> bool:
+        """Whether nothing is known here of a command."""
+        return id not in self._known and id not in self._settled
+
+    def arrive(self, record: CommandRecord, strategy: Strategy, origin: Sink | None) -> None:
+        """Takes in a command that another node has made durable, unless it is known here."""
+        if not self.is_new(record.id) or record.status != "queued":
+            return
+        runner = self._thread.runner
+        busy = runner.active_or_queued
+        self.remember(record.id)
+        try:
+            command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
+            if strategy == "reject" and busy:
+                raise CommandError("thread-busy", "a run is active", "strategy")
+        except CommandError as refusal:
+            change = CommandChange(id=record.id, status="rejected", error=refusal.info)
+            self._thread.command_changed(change)
+            return
+        given = Given(record.id, command, order=record.order, starts=record.starts, origin=origin)
+        runner.accept(given, strategy)
+
     # what the runner and the thread call
+
+    @property
+    def watched(self) -> Collection[str]:
+        """Commands of which somebody is still to be told what becomes of them."""
+        return self._watchers
 
     def remember(self, id: str) -> CommandState:
         """Notes that a command is queued here."""

@@ -30,32 +30,27 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     thread: str
     after: int
     """It has the rows up to this seq."""
-    run: int = 0
-    """The order of the last run it knows; 0 asks for the last."""
+    run: str | None = None
+    """The last run it knows; None asks for the last there is."""
     commands: tuple[str, ...] = ()
     """Those whose status it wants to know."""
-
-
-class FollowedRun(msgspec.Struct, frozen=True):
-    """`order` grows with each run of the thread."""
-
-    order: int
-    record: RunRecord
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """A thread at one moment, beyond a follower's place. All of it belongs together.
 
     `rows` may end before `head`, where there are many. `runs` are the one of the place and those
-    after it. `owner` is the node that has a lease, or None.
+    after it. `owner` is the node that has a lease, or None. `base` is the epoch of the row that the place
+    is after, where that is still kept.
     """
 
     epoch: int
     head: int
     version: int
     owner: str | None
+    base: int | None
     rows: list[LogRow]
-    runs: list[FollowedRun]
+    runs: list[RunRecord]
     commands: list[CommandRecord]
 
 
@@ -111,7 +106,7 @@ class SharedStore(Store, Protocol):
         ...
 
     async def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:
-        """By thread, the ids of commands with the status queued."""
+        """By thread, the ids of commands with the status queued that came with an `origin`."""
         ...
 
     async def read_arrivals(self, thread: str, ids: Sequence[str]) -> list[Arrival]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import anyio.to_thread
 import msgspec
@@ -53,6 +53,9 @@ from .store import (
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
 
+if TYPE_CHECKING:
+    from .guests import Guests
+
 logger = logging.getLogger("threadwire")
 
 _SNAPSHOT_BYTES: Final = 256 * 1024
@@ -63,6 +66,12 @@ _RUN_BYTES: Final = 32 * 1024 * 1024
 _LOG_PAGE: Final = 1000
 
 T = TypeVar("T")
+
+
+class Moved(StoreUnavailable):
+    """The thread is another object on this node now: ask for it again."""
+
+
 _Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
 
 
@@ -104,6 +113,7 @@ class Thread:
     __slots__ = (
         "__weakref__",
         "_awaited",
+        "_closed_by",
         "_committed",
         "_cut_committed",
         "_cut_number",
@@ -135,6 +145,7 @@ class Thread:
         "agent_name",
         "closed",
         "epoch",
+        "guests",
         "id",
         "intake",
         "pins",
@@ -166,7 +177,10 @@ class Thread:
         """Calls under way that need the thread to stay loaded."""
         self.used_at = asyncio.get_running_loop().time()
         self.closed = False
+        self.guests: Guests | None = None
+        """Who follows it on other nodes, where there are others."""
 
+        self._closed_by: type[StoreUnavailable] = StoreUnavailable
         self._store = store
         self.spawn = spawn
         self._on_lost = on_lost
@@ -242,6 +256,19 @@ class Thread:
         return self._committed
 
     @property
+    def position(self) -> tuple[int | None, int]:
+        """(epoch, seq) of the last update that it has published; None where the epoch isn't known."""
+        return self._history.epoch_at(self._committed), self._committed
+
+    @property
+    def executors(self) -> list[Subscriber]:
+        """All who may execute tools, wherever they are connected, in the order they came."""
+        if self.guests is None:
+            return list(self.subscribers)
+        # A guest does all that is asked of an executor.
+        return [*self.subscribers, *cast(Iterator[Subscriber], iter(self.guests))]
+
+    @property
     def untouched(self) -> bool:
         """Whether no update was ever made or is about to be."""
         return not self._head and not self._document.dirty
@@ -313,6 +340,22 @@ class Thread:
                 self._json_readers -= 1
             self.waiting.left(subscriber)
             self.touch()
+
+    def take_over(self, other: Thread, *, resumes: bool) -> None:
+        """Takes the subscribers of an object of the same thread that is closed.
+
+        `resumes`: what they have been given ends where this object is; else they get snapshots.
+        """
+        subscribers, other.subscribers = other.subscribers, {}
+        for subscriber in subscribers:
+            self.subscribers[subscriber] = None
+            if subscriber.sink.encoding == "json":
+                self._json_readers += 1
+            subscriber.moved(self, resumes=resumes)
+            if self._shown_run != other.run_info:
+                subscriber.run(self._shown_run)
+            if subscriber.tools:
+                self.waiting.joined(subscriber)
 
     async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
         """Gives it the committed updates after `position`; False where only a snapshot will do.
@@ -686,6 +729,8 @@ class Thread:
         except Exception as fault:
             self._fail(fault)
             return
+        if self.guests is not None:
+            self.guests.wrote()
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
         written = self._log_bytes - self._stored_bytes
@@ -756,12 +801,8 @@ class Thread:
         """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
         if self.closed:
             return
-        message = "the thread could not be kept up; open it again"
-        if isinstance(error, WriteConflict):
-            message = "the thread has another owner now; open it again"
-        self.close()
+        self.close(Moved if isinstance(error, WriteConflict) else StoreUnavailable)
         self.runner.abandon()
-        self.dismiss("store-unavailable", message)
         self._on_lost(self, error)
 
     def dismiss(self, code: str, message: str) -> None:
@@ -774,10 +815,14 @@ class Thread:
             except Exception:  # it may be what the thread failed at
                 logger.exception("thread %s: a subscriber could not be told", self.id)
 
-    def close(self) -> None:
-        """Ends this object's part in the thread; nothing more is written or sent by it."""
+    def close(self, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
+        """Ends this object's part in the thread; nothing more is written or sent by it.
+
+        `kind` is what those get who wait for something.
+        """
         self.closed = True
-        error = StoreUnavailable("the thread was unloaded")
+        self._closed_by = kind
+        error = kind("the thread was unloaded")
         for future in self._awaited:
             if not future.done():
                 future.set_exception(error)
@@ -786,7 +831,7 @@ class Thread:
     def check_open(self) -> None:
         """Raises StoreUnavailable once the thread is closed."""
         if self.closed:
-            raise StoreUnavailable("the thread was unloaded")
+            raise self._closed_by("the thread was unloaded")
 
     # storing snapshots
 

@@ -14,7 +14,7 @@ import msgspec
 from ..core.codec import encode_log
 from ..core.errors import ErrorInfo, WriteConflict
 from ..core.operations import Json
-from ..engine.shared import Arrival, Elsewhere, FollowedRun, Place, Progress, Standing
+from ..engine.shared import Arrival, Elsewhere, Place, Progress, Standing
 from ..engine.store import (
     Append,
     Archived,
@@ -336,7 +336,7 @@ async def find_command(db: Any, thread: str, command: str) -> CommandRecord | No
 async def arrivals(db: Any, threads: Sequence[str]) -> dict[str, list[str]]:
     rows = await db.fetch(
         f"SELECT thread, id FROM inbox WHERE thread = ANY($1::text[]) AND {_OPEN_COMMAND}"
-        " AND status = 'queued' ORDER BY n",
+        " AND status = 'queued' AND origin IS NOT NULL ORDER BY n",
         threads,
     )
     found: dict[str, list[str]] = {}
@@ -423,7 +423,7 @@ def _unpack(error: str | None) -> ErrorInfo | None:
 
 _FOLLOW: Final = f"""
 WITH place AS (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS p (thread, after, run)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) AS p (thread, after, run)
 )
 SELECT 0 AS kind, t.id AS thread, t.head AS a, t.epoch AS b, t.version AS c, NULL::bytea AS data,
     {_OWNER} AS text
@@ -431,14 +431,16 @@ FROM place p JOIN thread t ON t.id = p.thread
 UNION ALL
 SELECT 1, p.thread, l.seq, l.epoch, NULL, l.data, NULL
 FROM place p CROSS JOIN LATERAL (
-    SELECT seq, epoch, data FROM log WHERE thread = p.thread AND seq > p.after ORDER BY seq LIMIT $4
+    SELECT seq, epoch, CASE WHEN seq > p.after THEN data ELSE ''::bytea END AS data
+    FROM log WHERE thread = p.thread AND seq >= p.after ORDER BY seq LIMIT $4
 ) AS l
 UNION ALL
 SELECT 2, p.thread, r.n, NULL, NULL, NULL,
     json_build_array(r.id, r.status, r.started_at, r.ended_at, r.error::text, r.base, r.starts)::text
 FROM place p CROSS JOIN LATERAL (
-    SELECT * FROM run WHERE thread = p.thread AND n >= CASE WHEN p.run > 0 THEN p.run
-        ELSE coalesce((SELECT max(n) FROM run WHERE thread = p.thread), 0) END
+    SELECT * FROM run WHERE thread = p.thread AND n >= coalesce(
+        (SELECT n FROM run WHERE thread = p.thread AND id = p.run),
+        (SELECT max(n) FROM run WHERE thread = p.thread))
 ) AS r
 UNION ALL
 SELECT 3, i.thread, i.n, NULL, NULL, i.body,
@@ -449,25 +451,28 @@ ORDER BY kind, thread, a"""
 
 async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progress]:
     watched = [(place.thread, command) for place in places for command in place.commands]
+    after = {place.thread: place.after for place in places}
     found: dict[str, Progress] = {}
     records = await db.fetch(
         _FOLLOW,
         [place.thread for place in places],
         [_cut(place.after) for place in places],
         [place.run for place in places],
-        rows,
+        rows + 1,
         *_columns(watched, 2),
     )
     for kind, thread, a, b, c, data, text in records:
         match kind:
             case 0:
                 found[thread] = Progress(
-                    epoch=b, head=a, version=c, owner=text, rows=[], runs=[], commands=[]
+                    epoch=b, head=a, version=c, owner=text, base=None, rows=[], runs=[], commands=[]
                 )
+            case 1 if a <= after[thread]:
+                found[thread] = msgspec.structs.replace(found[thread], base=b)
             case 1:
                 found[thread].rows.append(LogRow(a, b, data))
             case 2:
-                found[thread].runs.append(FollowedRun(a, _run(msgspec.json.decode(text))))
+                found[thread].runs.append(_run(msgspec.json.decode(text)))
             case _:
                 id, status, starts, seq, error = msgspec.json.decode(text)
                 if thread in found:
