@@ -19,6 +19,7 @@ from ..core.errors import StoreError
 from ..core.schemas import frame_schemas
 from ..endpoints.app import create_app
 from ..engine.agent import Agent
+from ..stores import open_store
 from ..version import __version__
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
@@ -161,7 +162,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
         try:
             application = create_app(
                 agents=agents,
-                store=settings.store,
+                store=open_store(settings.store, lease_s=settings.lease_s),
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,

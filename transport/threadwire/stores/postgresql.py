@@ -316,7 +316,7 @@ class _Open:
         async with AsyncExitStack() as stack:
             pool = await asyncpg.create_pool(
                 url,
-                min_size=1,
+                min_size=0,  # else the pool looks after them itself, and logs what we answer
                 max_size=POOL,
                 timeout=CONNECT_S,
                 command_timeout=STATEMENT_S,
