@@ -22,7 +22,7 @@ from websockets.exceptions import WebSocketException
 
 from tests.support.server import Client, Server, View, user_messages
 from threadwire.core.codec import decode_log
-from threadwire.core.frames import CommandState, Error, Goodbye, Heartbeat
+from threadwire.core.frames import CommandState, Error, Goodbye, Heartbeat, Run
 from threadwire.core.operations import Json, apply
 
 SCRIPTED = "scripted=threadwire_agents.demos.scripted:scripted"
@@ -184,6 +184,8 @@ class Load:
                 match frame:
                     case CommandState():
                         self._command(frame)
+                    case Run():
+                        shown_at = loop.time()
                     case Goodbye():
                         return
                     case Error() if frame.id is None and frame.thread == thread:

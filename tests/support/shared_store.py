@@ -114,6 +114,12 @@ class Hub:
             truth.states.append(apply(truth.states[-1], decode_log(row.data)))
             truth.epochs.append(row.epoch)
 
+    async def rob(self, thread: str) -> None:
+        """A node that nobody knows takes the thread, and gives it away again."""
+        self.lease(thread).until = -1.0
+        self.take("nobody", thread, None, 0.0, True)
+        self.lease(thread).until = -1.0
+
     # what nodes ask, each at one moment
 
     def take(

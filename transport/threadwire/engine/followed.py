@@ -101,6 +101,10 @@ class Followed(Thread):
         """Returns once all that is durable now is known here. Raises StoreError."""
         await self._nodes.read(self)
 
+    async def _is_durable(self, seq: int) -> bool:
+        await self.flush()
+        return seq <= self._committed
+
     # following
 
     @property

@@ -363,7 +363,7 @@ class Thread:
         Returns in the very step in which its answer is complete, so that the caller may go on from it.
         """
         reached = position.seq
-        if reached > self._committed:
+        if reached > self._committed and not await self._is_durable(reached):
             return False
         epoch = self._history.epoch_at(reached)
         if epoch is None:
@@ -382,6 +382,19 @@ class Thread:
                 return False
             reached = rows[-1].seq
         return subscriber.missed(self._history.after(reached))
+
+    async def _is_durable(self, seq: int) -> bool:
+        """Whether an update is committed that this object has not published; then it is published after.
+
+        A client has seen more than is known here where another node has taken the thread.
+        """
+        if self.guests is None:
+            return False
+        log = await self._store.log(self.id, after=self._committed, limit=0)
+        if log is not None and log.head > self._head:
+            self.lose(WriteConflict("the thread has another owner"))
+        self.check_open()
+        return False
 
     def request_snapshot(
         self, owner: object, encoding: Encoding, deliver: Callable[[SnapshotMessage], None]
