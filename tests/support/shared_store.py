@@ -18,7 +18,7 @@ import msgspec
 
 from tests.support.faulty_store import Truth, at_once
 from threadwire.core.codec import decode_log, encode_log
-from threadwire.core.errors import StoreUnavailable
+from threadwire.core.errors import StoreUnavailable, WriteConflict
 from threadwire.core.frames import Strategy
 from threadwire.core.operations import Json, apply
 from threadwire.engine.bus import MemoryBus
@@ -145,10 +145,13 @@ class Hub:
         self.note(thread)
         return at_once(self.disk.acquire(thread, agent=None, now=now))
 
-    def append(self, node: str, entry: Append) -> Exception | None:
+    def append(self, node: str, entry: Append, version: int) -> Exception | None:
         outcome: list[Exception | None] = []
         held = self.disk._threads.get(entry.thread)
         before = held.head if held is not None else -1
+        if held is not None and held.epoch == entry.epoch and self.lease(entry.thread).version != version:
+            there = held.head == entry.seq and self.lease(entry.thread).version == version + 1
+            return None if there else WriteConflict("it comes too late")
         self.disk.append(entry, outcome.append)
         if outcome[0] is None:
             self.lease(entry.thread).version += 1
@@ -268,6 +271,7 @@ class NodeStore:
         self.bus = _Bus(self)
         self._appending: dict[str, int] = {}
         self._uncertain: set[str] = set()
+        self._versions: dict[str, int] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._line: asyncio.Future[None] | None = None
 
@@ -362,8 +366,15 @@ class NodeStore:
 
     async def take(self, thread: str, *, agent: str | None, now: float) -> Owned | Elsewhere | None:
         anew = thread in self._uncertain or self._appending.get(thread, 0) > 0
-        taken = await self._call(lambda: self.hub.take(self.node, thread, agent, now, anew))
-        self._uncertain.discard(thread)
+
+        def take() -> tuple[Owned | Elsewhere | None, int]:
+            taken = self.hub.take(self.node, thread, agent, now, anew)
+            return taken, self.hub.lease(thread).version
+
+        taken, version = await self._call(take)
+        if isinstance(taken, Owned):
+            self._versions[thread] = version
+            self._uncertain.discard(thread)
         return taken
 
     def append(self, entry: Append, done: Done) -> None:
@@ -373,7 +384,10 @@ class NodeStore:
     async def _append(self, entry: Append, done: Done) -> None:
         error: Exception | None
         try:
-            error = await self._call(lambda: self.hub.append(self.node, entry))
+            version = self._versions.get(entry.thread, 0)
+            error = await self._call(lambda: self.hub.append(self.node, entry, version))
+            if error is None:
+                self._versions[entry.thread] = version + 1
         except StoreUnavailable as unavailable:
             error = unavailable
         self._appending[entry.thread] -= 1

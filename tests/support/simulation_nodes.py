@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.support import simulation, virtual_time
+from tests.support.faulty_store import at_once
 from tests.support.ledger import Ledger
 from tests.support.shared_store import Hub, Links
 from tests.support.wire import Wire
@@ -162,7 +163,10 @@ class _Nodes(simulation._World):
         for node in self._nodes:
             node.store.cut = False
             node.store.resume()
-        await self._come_to_rest()
+        for _ in range(20):
+            await self._come_to_rest()
+            if not at_once(self.store.disk.unfinished()):  # else no node has taken it up yet
+                break
         assert not self.failures, self.failures[0]
         self._check()
         for node in list(self._nodes):
@@ -176,8 +180,6 @@ class _Nodes(simulation._World):
 
     async def _end_node(self, node: _Node, *, crashes: bool) -> None:
         self._nodes.remove(node)
-        if not self._nodes and self.store is not None:
-            pass  # the last at the end
         await node.end(crashes=crashes, drain_s=self.dice.choice((0, 0.5, 5)))
 
     async def _break(self) -> None:

@@ -180,6 +180,7 @@ class _Endpoints:
             thread = await self._threads.find(_thread_id(request))
             if thread is None:
                 raise _no_thread()
+            await thread.be_current()
             return await thread.snapshot("json")
 
         snapshot = (await again(read)).frame("json")

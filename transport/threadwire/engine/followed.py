@@ -101,9 +101,8 @@ class Followed(Thread):
         """Returns once all that is durable now is known here. Raises StoreError."""
         await self._nodes.read(self)
 
-    async def _is_durable(self, seq: int) -> bool:
+    async def be_current(self) -> None:
         await self.flush()
-        return seq <= self._committed
 
     # following
 

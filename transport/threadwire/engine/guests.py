@@ -68,11 +68,13 @@ class _Node:
 class Guests:
     """One for each thread that this node owns."""
 
-    def __init__(self, nodes: Nodes, thread: Thread) -> None:
+    def __init__(self, nodes: Nodes, thread: Thread, *, confirmed_at: float) -> None:
         self._bus = nodes
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._nodes: dict[str, _Node] = {}
+        self.confirmed_at = confirmed_at
+        """When the store was last asked to begin this node's lease anew, and did."""
         self._connections: WeakValueDictionary[tuple[str, str], GuestConnection] = WeakValueDictionary()
 
     @property
@@ -83,6 +85,11 @@ class Guests:
     @property
     def readers(self) -> int:
         return sum(node.readers for node in self._nodes.values())
+
+    async def confirm(self) -> None:
+        """Returns where no other node can have the thread; loses it where one has."""
+        if self._loop.time() - self.confirmed_at >= self._bus.lease_s:
+            await self._bus.confirm(self._thread)
 
     def wrote(self) -> None:
         """There is more to be read."""

@@ -109,11 +109,12 @@ class Nodes:
             await asyncio.wait([releasing])
         for _ in range(_LOADS):
             if not self._threads.draining:
+                began = self._loop.time()
                 taken = await self._store.take(id, agent=agent, now=self._settings.clock())
                 if taken is None:
                     return None
                 if isinstance(taken, Owned):
-                    return await self._own(taken)
+                    return await self._own(taken, began)
             elif agent is not None:
                 now = self._settings.clock()
                 await self._store.create(ThreadRecord(id=id, agent=agent, created_at=now, updated_at=now))
@@ -126,9 +127,9 @@ class Nodes:
                 return None
         raise StoreUnavailable("the thread is made and deleted again and again")
 
-    async def _own(self, taken: Owned, before: Followed | None = None) -> Thread:
+    async def _own(self, taken: Owned, began: float) -> Thread:
         try:
-            return self._threads.own(taken, before=before)
+            return self._threads.own(taken, taken_at=began)
         except BaseException:
             await self._release(taken.record.id, taken.epoch, parked=False)
             raise
@@ -206,6 +207,7 @@ class Nodes:
 
     async def _promote(self, followed: Followed) -> None:
         id = followed.id
+        began = self._loop.time()
         try:
             taken = await self._store.take(id, agent=None, now=self._settings.clock())
         except StoreError as error:
@@ -232,7 +234,7 @@ class Nodes:
         followed.close(Moved)
         self._dirty.pop(followed, None)
         try:
-            thread = self._threads.own(taken, before=followed)
+            thread = self._threads.own(taken, before=followed, taken_at=began)
         except Exception:
             logger.exception("thread %s could not be taken up", id)
             self._threads.unload(followed)
@@ -439,6 +441,14 @@ class Nodes:
 
     # what owners tell
 
+    @property
+    def lease_s(self) -> float:
+        return self._store.lease_s
+
+    async def confirm(self, thread: Thread) -> None:
+        """Asks for the lease of a thread anew, which may be lost by that. Raises StoreError."""
+        await self._renew_these([thread])
+
     def wrote(self, node: str, thread: str) -> None:
         """There is more to be read of a thread."""
         self._tell(node, Wrote, thread)
@@ -574,13 +584,18 @@ class Nodes:
     # again and again
 
     async def _renew(self) -> None:
-        owned = self._owned()
+        began = self._loop.time()
+        await self._renew_these(self._owned())
+        await asyncio.sleep(max(0.0, began + self._store.lease_s / 3 - self._loop.time()))
+
+    async def _renew_these(self, owned: list[Thread]) -> None:
         began = self._loop.time()
         held = await self._store.renew({thread.id: thread.epoch for thread in owned})
         for thread in owned:
-            if thread.id not in held and self._threads.loaded_as(thread.id) is thread:
+            if thread.id in held and thread.guests is not None:
+                thread.guests.confirmed_at = began
+            elif self._threads.loaded_as(thread.id) is thread:
                 thread.lose(WriteConflict("the thread has another owner, or was deleted"))
-        await asyncio.sleep(max(0.0, began + self._store.lease_s / 3 - self._loop.time()))
 
     async def _look(self) -> None:
         """Looks for what nobody has told this node of."""

@@ -459,6 +459,7 @@ class Runner:
 
         Returns the run as it ended or, where there was nothing to stop, as it is.
         """
+        await self._thread.be_current()
         if run is None:
             queue, self._queue = self._queue, {}
             for given in queue.values():

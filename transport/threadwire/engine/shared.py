@@ -72,7 +72,11 @@ class Arrival(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class SharedStore(Store, Protocol):
-    """A Store that many nodes have open. Each opening is a node of its own, named by `node`."""
+    """A Store that many nodes have open. Each opening is a node of its own, named by `node`.
+
+    An append that failed with StoreUnavailable may still be on its way. It has no effect any more once
+    a later append of its thread has, or the thread has been taken again.
+    """
 
     @property
     def node(self) -> str: ...

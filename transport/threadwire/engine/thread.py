@@ -308,6 +308,7 @@ class Thread:
         Raises:
             StoreError: the missed updates could not be read.
         """
+        await self.be_current()
         subscriber = Subscriber(self, sink, hash=hash, tools=tools)
         position = read_position(since)
         resumed = False
@@ -357,13 +358,22 @@ class Thread:
             if subscriber.tools:
                 self.waiting.joined(subscriber)
 
+    async def be_current(self) -> None:
+        """Returns when all is published that was durable at the time of this call.
+
+        So no client goes back in time, whatever node it comes from. Raises StoreError.
+        """
+        if self.guests is not None:
+            await self.guests.confirm()
+            self.check_open()
+
     async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
         """Gives it the committed updates after `position`; False where only a snapshot will do.
 
         Returns in the very step in which its answer is complete, so that the caller may go on from it.
         """
         reached = position.seq
-        if reached > self._committed and not await self._is_durable(reached):
+        if reached > self._committed:
             return False
         epoch = self._history.epoch_at(reached)
         if epoch is None:
@@ -382,19 +392,6 @@ class Thread:
                 return False
             reached = rows[-1].seq
         return subscriber.missed(self._history.after(reached))
-
-    async def _is_durable(self, seq: int) -> bool:
-        """Whether an update is committed that this object has not published; then it is published after.
-
-        A client has seen more than is known here where another node has taken the thread.
-        """
-        if self.guests is None:
-            return False
-        log = await self._store.log(self.id, after=self._committed, limit=0)
-        if log is not None and log.head > self._head:
-            self.lose(WriteConflict("the thread has another owner"))
-        self.check_open()
-        return False
 
     def request_snapshot(
         self, owner: object, encoding: Encoding, deliver: Callable[[SnapshotMessage], None]

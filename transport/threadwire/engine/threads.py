@@ -164,8 +164,10 @@ class Threads:
         owned = await self.store.acquire(id, agent=agent, now=self.settings.clock())
         return None if owned is None else self.own(owned)
 
-    def own(self, owned: Owned, *, before: Thread | None = None) -> Thread:
+    def own(self, owned: Owned, *, before: Thread | None = None, taken_at: float = 0.0) -> Thread:
         """Loads a thread that this process has taken; `before` followed it up to its head.
+
+        `taken_at`: by the event loop's clock, when it began to be taken.
 
         Raises:
             Refused: its agent isn't served here.
@@ -179,7 +181,7 @@ class Threads:
             on_lost=self._lost,
         )
         if self.nodes is not None:
-            thread.guests = Guests(self.nodes, thread)
+            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at)
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)

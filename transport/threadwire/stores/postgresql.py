@@ -138,10 +138,13 @@ class PostgreSQLStore:
                 now=now,
                 anew=anew,
             )
-            if not isinstance(taken, int):
+            if isinstance(taken, Owned):
+                opened.versions[thread] = 0
+            if not isinstance(taken, tuple):
                 return taken
+            epoch, opened.versions[thread] = taken
             opened.uncertain.discard(thread)
-            owned = await self._query(queries.load, thread, taken)
+            owned = await self._query(queries.load, thread, epoch)
             if owned is not None:  # else it was deleted or taken in between
                 return owned
 
@@ -161,6 +164,7 @@ class PostgreSQLStore:
         return await renewed
 
     async def release(self, thread: str, epoch: int, *, parked: bool) -> None:
+        self._opened().versions.pop(thread, None)
         await self._query(queries.release, self.node, thread, epoch, parked=parked)
 
     async def orphans(self, agents: Sequence[str], *, limit: int) -> list[str]:
@@ -303,11 +307,13 @@ class _Open:
     def __init__(self, connect: Callable[[], Awaitable[Any]], pool: Any, name: str) -> None:
         self.node = secrets.token_hex(6)
         self.pool = pool
-        self.appends: Lane[_AppendJob | _Renewal] = Lane(connect, _write)
+        self.appends: Lane[_AppendJob | _Renewal] = Lane(connect, self._write)
         self.submits: Lane[_SubmitJob] = Lane(connect, _submit)
         self.bus = PostgreSQLBus(connect, node=self.node, name=name)
         self.uncertain: set[str] = set()
         """Threads with an append that may have been written, or may yet be."""
+        self.versions: dict[str, int] = {}
+        """Of threads that this node has taken, as after its last append that is known to be written."""
         self.appending: dict[str, int] = {}
         """Of threads, how many appends are under way."""
 
@@ -329,6 +335,24 @@ class _Open:
             await opened.submits.start()
             stack.pop_all()
         return opened
+
+    async def _write(self, connection: Any, jobs: list[_AppendJob | _Renewal]) -> list[Any]:
+        outcomes: list[Any] = []
+        entries = [job.entry for job in jobs if isinstance(job, _AppendJob)]
+        versions = [self.versions.get(entry.thread) for entry in entries]
+        written = iter(await queries.append(connection, entries, versions) if entries else ())
+        for job in jobs:
+            if isinstance(job, _Renewal):
+                outcomes.append(await queries.renew(connection, *job.args))
+                continue
+            outcome = next(written)
+            if isinstance(outcome, WriteConflict):
+                outcomes.append(outcome)
+                continue
+            outcomes.append(None)
+            if job.entry.thread in self.versions:
+                self.versions[job.entry.thread] = outcome
+        return outcomes
 
     async def stop(self) -> None:
         await self.appends.stop()
@@ -366,7 +390,7 @@ class _AppendJob:
         opened.appending[thread] -= 1
         if not opened.appending[thread]:
             del opened.appending[thread]
-        if isinstance(error, StoreUnavailable):
+        if error is not None or outcome is not None:
             opened.uncertain.add(thread)
         self._done(error or outcome)
 
@@ -401,18 +425,6 @@ class _SubmitJob(_Settled[Submission | KeyError | None]):
         self.entry = entry
         self.key = entry.thread
         self.size = len(entry.body)
-
-
-async def _write(connection: Any, jobs: list[_AppendJob | _Renewal]) -> list[Any]:
-    outcomes: list[Any] = []
-    entries = [job.entry for job in jobs if isinstance(job, _AppendJob)]
-    written = iter(await queries.append(connection, entries) if entries else ())
-    for job in jobs:
-        if isinstance(job, _Renewal):
-            outcomes.append(await queries.renew(connection, *job.args))
-        else:
-            outcomes.append(next(written))
-    return outcomes
 
 
 async def _submit(connection: Any, jobs: list[_SubmitJob]) -> list[Any]:

@@ -63,13 +63,13 @@ WITH taken AS (
     UPDATE thread SET epoch = {_next_epoch("epoch", "$3")}, head = head + 1, version = version + 1,
         owner = $2, lease_until = clock_timestamp() + $4::float8 * interval '1 second', parked = false
     WHERE id = $1 AND CASE WHEN owner = $2 THEN $5 ELSE {_FREE} END
-    RETURNING epoch, head
+    RETURNING epoch, head, version
 ), written AS (INSERT INTO log SELECT $1, head, epoch, $6 FROM taken)
-SELECT epoch FROM taken"""
+SELECT epoch, version FROM taken"""
 
 _KEEP: Final = """
 UPDATE thread SET lease_until = clock_timestamp() + $3::float8 * interval '1 second', parked = false
-WHERE id = $1 AND owner = $2 RETURNING epoch"""
+WHERE id = $1 AND owner = $2 RETURNING epoch, version"""
 
 _HOLDER: Final = f"""
 SELECT owner, greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8
@@ -91,17 +91,18 @@ SELECT epoch FROM made"""
 
 async def take(
     db: Any, thread: str, *, node: str, lease_s: float, agent: str | None, now: float, anew: bool
-) -> Owned | Elsewhere | int | None:
+) -> tuple[int, int] | Owned | Elsewhere | None:
     """Takes a thread that no other node has a lease on; a new epoch where `anew` or it was another's.
 
-    A thread made by this call is returned whole; of another one the epoch, for `load` to read the rest.
+    A thread made by this call is returned whole, and has the version 0; of another one the epoch and the
+    version, for `load` to read the rest.
     """
     while True:
-        epoch = await db.fetchval(_TAKE, thread, node, _milliseconds(now), lease_s, anew, encode_log(()))
-        if epoch is None:
-            epoch = await db.fetchval(_KEEP, thread, node, lease_s)
-        if epoch is not None:
-            return int(epoch)
+        taken = await db.fetchrow(_TAKE, thread, node, _milliseconds(now), lease_s, anew, encode_log(()))
+        if taken is None:
+            taken = await db.fetchrow(_KEEP, thread, node, lease_s)
+        if taken is not None:
+            return taken["epoch"], taken["version"]
         holder = await db.fetchrow(_HOLDER, thread)
         if holder is not None:
             return Elsewhere(*holder)
@@ -178,8 +179,8 @@ async def release_all(db: Any, node: str) -> None:
 
 _ADVANCE: Final = f"""
 entry AS (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::float8[])
-    WITH ORDINALITY AS e (thread, epoch, seq, data, now, n)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::float8[], $6::bigint[])
+    WITH ORDINALITY AS e (thread, epoch, seq, data, now, version, n)
 ), advanced AS (
     UPDATE thread t SET head = e.seq, version = t.version + 1,
         updated_at = CASE WHEN e.data IS NULL THEN t.updated_at ELSE e.now END,
@@ -187,70 +188,89 @@ entry AS (
     FROM entry e
     WHERE t.id = e.thread AND t.epoch = e.epoch
         AND t.head = CASE WHEN e.data IS NULL THEN e.seq ELSE e.seq - 1 END
-    RETURNING t.id, e.epoch, e.seq, e.data, e.n
+        AND (e.version IS NULL OR t.version = e.version)
+    RETURNING t.id, e.epoch, e.seq, e.data, e.n, t.version
 ), logged AS (
     INSERT INTO log SELECT id, seq, epoch, data FROM advanced WHERE data IS NOT NULL
 )"""
 
-_APPEND_ROWS: Final = f"WITH {_ADVANCE} SELECT n FROM advanced"
+_APPEND_ROWS: Final = f"WITH {_ADVANCE} SELECT n, version FROM advanced"
 
 _APPEND: Final = f"""
 WITH {_ADVANCE}, command AS (
     UPDATE inbox i SET status = c.status, starts = coalesce(c.starts, i.starts), seq = c.seq,
         error = c.error::json
-    FROM unnest($6::bigint[], $7::text[], $8::text[], $9::int[], $10::bigint[], $11::text[])
+    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::int[], $11::bigint[], $12::text[])
         AS c (n, id, status, starts, seq, error) JOIN advanced a ON a.n = c.n
     WHERE i.thread = a.id AND i.id = c.id
 ), running AS (
     INSERT INTO run (thread, id, status, started_at, ended_at, error, base, starts)
     SELECT a.id, r.id, r.status, r.started_at, r.ended_at, r.error::json, r.base, r.starts
-    FROM unnest($12::bigint[], $13::text[], $14::text[], $15::float8[], $16::float8[], $17::text[],
-        $18::bigint[], $19::int[]) AS r (n, id, status, started_at, ended_at, error, base, starts)
+    FROM unnest($13::bigint[], $14::text[], $15::text[], $16::float8[], $17::float8[], $18::text[],
+        $19::bigint[], $20::int[]) AS r (n, id, status, started_at, ended_at, error, base, starts)
     JOIN advanced a ON a.n = r.n
     ON CONFLICT (thread, id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
         ended_at = excluded.ended_at, error = excluded.error, base = excluded.base,
         starts = excluded.starts
 ), noted AS (
     INSERT INTO note
-    SELECT a.id, c.name, c.data FROM unnest($20::bigint[], $21::text[], $22::bytea[]) AS c (n, name, data)
+    SELECT a.id, c.name, c.data FROM unnest($21::bigint[], $22::text[], $23::bytea[]) AS c (n, name, data)
     JOIN advanced a ON a.n = c.n WHERE c.data IS NOT NULL
     ON CONFLICT (thread, name) DO UPDATE SET data = excluded.data
 ), dropped AS (
-    DELETE FROM note USING unnest($20::bigint[], $21::text[], $22::bytea[]) AS c (n, name, data)
+    DELETE FROM note USING unnest($21::bigint[], $22::text[], $23::bytea[]) AS c (n, name, data)
         JOIN advanced a ON a.n = c.n
     WHERE thread = a.id AND note.name = c.name AND c.data IS NULL
 )
-SELECT n FROM advanced"""
+SELECT n, version FROM advanced"""
 
 
-async def append(db: Any, entries: Sequence[Append]) -> list[WriteConflict | None]:
-    """Writes those that fit, each of another thread; of each why it did not."""
+async def append(
+    db: Any, entries: Sequence[Append], versions: Sequence[int | None]
+) -> list[int | WriteConflict]:
+    """Writes those that fit, each of another thread; of each the version after it, or why it did not.
+
+    `versions` are those that the entries are made on, where they are known. Without them, an attempt whose
+    answer was lost could come after what was written since.
+    """
     columns: list[Any] = [
         [entry.thread for entry in entries],
         [entry.epoch for entry in entries],
         [entry.seq for entry in entries],
         [entry.data for entry in entries],
         [entry.now for entry in entries],
+        versions,
     ]
     statement = _APPEND_ROWS
     if any(entry.commands or entry.run is not None or entry.notes for entry in entries):
         statement = _APPEND
         columns += _record_columns(entries)
-    written = {n for (n,) in await db.fetch(statement, *columns)}
-    if len(written) == len(entries):
-        return [None] * len(entries)
+    written: dict[int, int] = dict(await db.fetch(statement, *columns))
     refused = [entry.thread for n, entry in enumerate(entries, 1) if n not in written]
-    rows = await db.fetch("SELECT id, epoch, head FROM thread WHERE id = ANY($1::text[])", refused)
-    positions = {id: (epoch, head) for id, epoch, head in rows}
-    return [
-        None if n in written or _is_there(entry, positions.get(entry.thread)) else _conflict(entry)
-        for n, entry in enumerate(entries, 1)
-    ]
+    positions: dict[str, tuple[int, int, int]] = {}
+    if refused:
+        rows = await db.fetch(
+            "SELECT id, epoch, head, version FROM thread WHERE id = ANY($1::text[])", refused
+        )
+        positions = {id: (epoch, head, version) for id, epoch, head, version in rows}
+    outcomes: list[int | WriteConflict] = []
+    for n, (entry, version) in enumerate(zip(entries, versions, strict=True), 1):
+        position = positions.get(entry.thread)
+        if n in written:
+            outcomes.append(written[n])
+        elif position is not None and _is_there(entry, version, position):
+            outcomes.append(position[2])
+        else:
+            outcomes.append(_conflict(entry))
+    return outcomes
 
 
-def _is_there(entry: Append, position: tuple[int, int] | None) -> bool:
+def _is_there(entry: Append, version: int | None, position: tuple[int, int, int]) -> bool:
     """Whether the entry was written before, and its answer lost."""
-    return entry.data is not None and position == (entry.epoch, entry.seq)
+    epoch, head, reached = position
+    if (epoch, head) != (entry.epoch, entry.seq):
+        return False
+    return entry.data is not None or (version is not None and reached == version + 1)
 
 
 def _conflict(entry: Append) -> WriteConflict:
