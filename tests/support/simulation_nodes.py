@@ -165,7 +165,8 @@ class _Nodes(simulation._World):
             node.store.resume()
         for _ in range(20):
             await self._come_to_rest()
-            if not at_once(self.store.disk.unfinished()):  # else no node has taken it up yet
+            connected = all(client.wire and not client.wire.gone for client in self._clients)
+            if connected and not at_once(self.store.disk.unfinished()):  # else no node has taken it up yet
                 break
         assert not self.failures, self.failures[0]
         self._check()

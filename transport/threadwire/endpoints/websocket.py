@@ -358,6 +358,7 @@ class _Peer:
         self._opening.add(frame.thread)
         try:
             thread = await self._threads.get(frame.thread, agent=frame.agent, state=frame.state)
+            await thread.be_current()
             self._leave(frame.thread)
             subscriber = await thread.subscribe(
                 self.connection, since=frame.since, hash=frame.hash or self._hash, tools=frame.tools

@@ -308,7 +308,6 @@ class Thread:
         Raises:
             StoreError: the missed updates could not be read.
         """
-        await self.be_current()
         subscriber = Subscriber(self, sink, hash=hash, tools=tools)
         position = read_position(since)
         resumed = False
@@ -359,9 +358,10 @@ class Thread:
                 self.waiting.joined(subscriber)
 
     async def be_current(self) -> None:
-        """Returns when all is published that was durable at the time of this call.
+        """Returns when all is published that was durable at the time of this call. Raises StoreError.
 
-        So no client goes back in time, whatever node it comes from. Raises StoreError.
+        To be awaited before `subscribe` and `snapshot`, or a client that comes from another node might go
+        back in time.
         """
         if self.guests is not None:
             await self.guests.confirm()
