@@ -9,6 +9,7 @@ Spec: PROTOCOL.md §7.2, §7.5, §7.9.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -50,8 +51,8 @@ class Intake:
         """The last that were settled: what the store answers may be older than that."""
         self._reading = asyncio.Lock()
         """Lets commands through in the order they came, however long one takes to be read."""
-        self._deciding = 0
-        """Commands between the check of their strategy and their place in the queue."""
+        self._deciding: Counter[str] = Counter()
+        """How often commands are between the check of their strategy and their place in the queue."""
 
     async def take(
         self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
@@ -148,21 +149,24 @@ class Intake:
 
     async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
         thread, runner = self._thread, self._thread.runner
-        if strategy == "reject" and (runner.active_or_queued or self._deciding):
+        busy = runner.active_or_queued or self._deciding
+        if strategy == "reject" and busy and id not in self._deciding:
             known = await self._store.command(thread.id, id)
             if known is None:
                 raise CommandError("thread-busy", "a run is active", "strategy")
             return Submission(known, created=False)
         settings = thread.settings
         limit = settings.limits.max_pending_commands
-        self._deciding += 1
+        self._deciding[id] += 1
         try:
             submission = await self._store.submit(thread.id, id, body, limit=limit, now=settings.clock())
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
         finally:
-            self._deciding -= 1
+            self._deciding[id] -= 1
+            if not self._deciding[id]:
+                del self._deciding[id]
         if submission is None:
             raise CommandError("too-many-pending", f"{limit} commands wait already")
         return submission

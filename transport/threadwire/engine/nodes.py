@@ -227,8 +227,10 @@ class Nodes:
                 await self.read(followed)
         except StoreError as error:
             logger.warning("thread %s was not caught up with: %s", id, error)
-        behind = followed.committed < taken.head
-        if behind or followed.closed or self._threads.draining or self._threads.loaded_as(id) is not followed:
+        # Behind, since it could not be read; or ahead, since yet another node has taken it meanwhile.
+        elsewhere = followed.committed != taken.head
+        stays = not followed.closed and self._threads.loaded_as(id) is followed
+        if elsewhere or not stays or self._threads.draining:
             await self._release(id, taken.epoch, parked=False)
             return
         followed.close(Moved)
