@@ -115,8 +115,9 @@ class Hub:
             truth.epochs.append(row.epoch)
 
     async def rob(self, thread: str) -> None:
-        """A node that nobody knows takes the thread, and gives it away again."""
-        self.lease(thread).until = -1.0
+        """A node that nobody knows takes the thread, if it can, and gives it away again."""
+        if self.owner(thread) is not None:
+            return
         self.take("nobody", thread, None, 0.0, True)
         self.lease(thread).until = -1.0
 

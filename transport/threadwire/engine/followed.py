@@ -301,16 +301,21 @@ class FollowedIntake(Intake):
             except KeyError:
                 self._nodes.gone(thread)
                 raise StoreUnavailable("the thread was deleted") from None
+            thread.check_open()  # else another object of it answers by now
             if submission is None:
                 raise CommandError("too-many-pending", f"{limit} commands wait already")
             record = submission.record
             if record.body != encoded:
                 text = "this id was used for a command with another body"
                 raise Refused("command-id-reused", text, "id")
-            known = self._known.get(id) or self._settled.get(id)
+            state = CommandState(
+                thread=thread.id, id=id, status=record.status, seq=record.seq, error=record.error
+            )
+            self.learned(state)
+            known = self._known.get(id) or self._settled.get(id) or state
             self._tell_standing(record, known, watcher, duplicate=not submission.created)
             if id in self._watchers:
-                self._known.setdefault(id, CommandState(thread=thread.id, id=id, status=record.status))
+                self._known.setdefault(id, known)
                 if origin is not None:
                     self._nodes.present(thread)  # it may be wanted for its tools
                 self._nodes.wake_owner(thread)

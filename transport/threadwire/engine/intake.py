@@ -198,6 +198,10 @@ class Intake:
             watchers = self._watchers.setdefault(record.id, [])
             if watcher not in watchers:
                 watchers.append(watcher)
+        elif watcher in self._watchers.get(record.id, ()):
+            self._watchers[record.id].remove(watcher)  # there is nothing more to tell it
+            if not self._watchers[record.id]:
+                del self._watchers[record.id]
         watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
 
 

@@ -124,6 +124,8 @@ class Runner:
             self._thread.run_changed(self._ending(cut, "failed", self._cut_error(cut)))
         given = []
         for record in owned.commands:
+            # Before it is settled, should it be: whoever sends it again waits for that.
+            self._thread.intake.remember(record.id)
             try:
                 command = self._read_again(record, goes_on)
             except CommandError as refusal:
@@ -132,7 +134,6 @@ class Runner:
                 )
                 continue
             each = Given(record.id, command, order=record.order, starts=record.starts)
-            self._thread.intake.remember(record.id)
             handled = self._thread.agent.handler(command) is not None
             if goes_on and record.status == "running" and not handled:
                 given.append(each)
