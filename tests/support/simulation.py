@@ -108,6 +108,8 @@ class _Replica:
         """It has asked for it on this connection before."""
         self.live = False
         """An answer has come, and the thread was not closed since."""
+        self.left = False
+        """It was closed on this connection; what comes may belong to then."""
         self.told_of: list[str] = []
         """Runs, in the order in which they were told of."""
 
@@ -159,6 +161,7 @@ class _Client:
 
     def close(self, thread: str) -> dict[str, Any]:
         self.replicas[thread].opened = self.replicas[thread].live = False
+        self.replicas[thread].left = True
         return {"type": "close", "thread": thread}
 
     def _take(self, frame: Any) -> None:
@@ -220,7 +223,7 @@ class _Client:
             return
         known = self._world.ends.setdefault(run.id, run)
         assert known == run, f"it has ended already: {known}"
-        if replica.live:
+        if replica.live and not replica.left:
             shown, written = replica.state, self._world.store.truth[thread].states[-1]
             assert isinstance(shown, dict)
             count = shown.get("runs", {}).get(run.id)

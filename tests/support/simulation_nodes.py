@@ -121,7 +121,7 @@ class _Nodes(simulation._World):
             twice=dice.choice((0, 0, 0.3)),
             delays_s=delays_s,
         )
-        self._good = Links(delays_s=delays_s)
+        self._good = Links(delays_s=tuple(min(each, 0.02) for each in delays_s))
         self.store: Any = Hub(random.Random(seed + 1), self._good, lease_s=dice.choice((1.0, 2.0, 5.0)))
         self._agent = Ledger(random.Random(seed + 2), self._without_effect).agent
         self._nodes: list[_Node] = []
