@@ -84,7 +84,7 @@ def test_everything_is_there_afterwards_and_goes_on(
 
     expected, first = anyio.run(before)
     assert main(["migrate", source, target]) == 0
-    assert "copied 2 threads, 21 updates and 3 commands" in capsys.readouterr().out.replace("18 up", "21 up")
+    assert "copied 2 threads, 18 updates and 3 commands" in capsys.readouterr().out
     assert anyio.run(after) == expected
     anyio.run(go_on)
 
