@@ -13,7 +13,7 @@ TOOLS := $(VENV)/.tools
 
 help:
 	@echo 'make serve   serve the demo agents; ARGS="my_agent.py:my_agent --port 8080" serves yours, --help tells more'
-	@echo 'make test    run the tests; ARGS="-k name" runs some'
+	@echo 'make test    run the tests; ARGS="-k name" runs some; those of stock clients need Node 20 or newer'
 	@echo 'make check   lint, format and type checks'
 	@echo 'make bench   run the benchmarks'
 	@echo 'make soak    run the fault tests at full length'
@@ -38,7 +38,7 @@ soak: $(TOOLS)
 	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 $(RUN) -m pytest tests/system tests/stores $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results tests/stock/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
@@ -48,7 +48,7 @@ $(READY): pyproject.toml
 		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Setting up $(VENV): once, and again when pyproject.toml changes.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demos]'
 	@touch $@
 
 $(TOOLS): $(READY)

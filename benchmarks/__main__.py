@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.support import Report, arguments, show
 
-NAMES = ("engine", "websocket", "fanout", "memory", "snapshot", "diff")
+NAMES = ("engine", "websocket", "assistant", "fanout", "memory", "snapshot", "diff", "langgraph")
 
 
 def run(name: str, quick: bool) -> Report:

@@ -1,4 +1,4 @@
-"""Writes `schemas/*.json` and `asyncapi.json` beside this file, from the types of the implementation.
+"""Writes the schemas, `asyncapi.json` and `openapi.json` beside this file, from the implementation's types.
 
     python protocol-spec/generate.py
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from threadwire.core.frames import PROTOCOL_VERSION, SUBPROTOCOLS
 from threadwire.core.schemas import frame_schemas
+from threadwire.endpoints.openapi import openapi
 
 HERE = Path(__file__).parent
 SIDES = {"client": "client-frames", "server": "server-frames"}
@@ -23,6 +24,7 @@ def files() -> dict[str, str]:
     schemas = frame_schemas()
     documents = {f"schemas/{name}.json": schema for name, schema in schemas.items()}
     documents["asyncapi.json"] = asyncapi(schemas)
+    documents["openapi.json"] = openapi()
     return {
         path: json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         for path, document in documents.items()

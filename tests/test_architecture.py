@@ -16,7 +16,7 @@ ALLOWED = {
     "stores": {"core", "engine", "stores"},
     "endpoints": {"core", "engine", "stores", "endpoints", "version"},
     "client": {"core", "client", "version"},
-    "cli": {"core", "engine", "stores", "endpoints", "cli", "version", ""},
+    "cli": {"core", "engine", "stores", "endpoints", "client", "cli", "version", ""},
 }
 """By layer, the layers it may import; "" is the package itself."""
 

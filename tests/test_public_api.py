@@ -21,9 +21,33 @@ PUBLIC = {
         StoreUnavailable SwitchBranch TextPart ThreadwireError UserMessage __version__ agent create_app
     """,
     threadwire.client: """
-        AddMessage AddToolResult Backoff Command CommandError Connection ConnectionClosed Limits
-        Position Receipt Refused Regenerate Resume RunInfo SwitchBranch Thread ThreadwireError
-        ToolCall UserMessage connect
+        AbortSignal AddMessage AddToolResult AddToolResultOptions AppendMessage
+        AssistantMessagePart AssistantMetadata AssistantTransportOverHttp
+        AssistantTransportRuntime AttachmentAdapter AudioData AudioMessagePart Backoff
+        BranchChange Capabilities ChatModelAdapter ChatModelRunOptions ChatModelRunResult
+        ClientError Command CommandError CompleteAttachment CompleteStatus Composer
+        CompositeAttachmentAdapter Connection ConnectionClosed ConnectionMetadata ConvertConfig
+        ConverterMetadata DataMessagePart DataStreamError DataStreamMessage DataStreamModel
+        DictationAdapter DictationResult EditComposer ExportedMessageRepository
+        ExternalMessageConverter ExternalStoreAdapter ExternalStoreRuntime ExternalThread
+        ExternalThreadList ExternalThreadListAdapter FeedbackAdapter File FileMessagePart
+        GenerativeUIMessagePart HistoryAdapter ImageMessagePart IncompleteStatus
+        InitializedThread InvalidAdapter InvalidMessage LangChainConverter LikeMetadata Limits
+        LoadedHistory LocalAdapters LocalRuntime MessageMetadata MessageNotSent MessageQueue
+        MessageRepository MessageStatus MessageTiming ModelContext NotFound NotNow NotSupported
+        PendingAttachment PendingCommand Position QueueItem ReasoningMessagePart Receipt Refused
+        Regenerate RemoteThread RemoteThreadListAdapter RepositoryItem RequiresActionStatus
+        Resume ResumeRun RunAborted RunInfo RunningStatus RuntimeAdapters ServerThreads
+        SimpleImageAttachmentAdapter SimpleTextAttachmentAdapter SourceMessagePart SpeechAdapter
+        SpeechState StartRun SubmittedFeedback SuggestionAdapter SwitchBranch TextMessagePart
+        Thread ThreadAssistantMessage ThreadComposer ThreadItem ThreadList ThreadMessage
+        ThreadMessageLike ThreadPage ThreadRuntime ThreadSuggestion ThreadSystemMessage
+        ThreadUserMessage ThreadwireError ToolApproval ToolApprovalAnswer ToolApprovalOption
+        ToolCall ToolCallLike ToolCallMessagePart ToolCallTiming ToolInterrupt ToolResultLike
+        TransportState UserMessage UserMessagePart connect convert_any_message
+        convert_external_messages convert_langchain_messages from_thread_message_like
+        message_from_json message_text original_messages parse_partial_json to_generic_messages
+        to_json
     """,
 }
 

@@ -18,7 +18,7 @@ import anyio
 import httpx
 import pytest
 
-from threadwire import CommandError
+from threadwire import AddMessage, CommandError
 from threadwire.client import connect
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def commands() -> list[str]:
 
 
 def serving(text: str) -> list[str]:
-    return [command for command in commands() if " serve" in command and (text in command)]
+    return [command for command in commands() if " serve" in command and text in command]
 
 
 def write_files(folder: Path) -> None:
@@ -133,7 +133,38 @@ async def test_demo_agents_are_served_with_their_page(tmp_path: Path) -> None:
         page = await http.get(f"http://127.0.0.1:{port}/")
         assert page.status_code == 200
         assert "planner" in page.text
+        client = tmp_path / "ask.py"
+        client.write_text(client.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+        done = await anyio.run_process(
+            [sys.executable, "-W", "error", str(client)], check=False, stderr=subprocess.STDOUT
+        )
+        answer, postcards = done.stdout.decode().rsplit("\n", 2)[:2]
+        assert "Ada" in answer
+        (postcard,) = ast.literal_eval(postcards)
+        assert "Oslo" in str(postcard)
     assert (tmp_path / "threadwire.db").exists()
+
+
+@pytest.mark.parametrize("command", serving("graphs.py") + serving("serve ."))
+async def test_a_graph_is_served_as_it_is(command: str, tmp_path: Path) -> None:
+    (tmp_path / "graphs.py").write_text(
+        "from threadwire_agents.demos.assistant import assistant\ngraph = assistant()\n"
+    )
+    (tmp_path / "langgraph.json").write_text(
+        '{"dependencies": ["."], "graphs": {"graph": "./graphs.py:graph"}}'
+    )
+    async with (
+        shell(command.partition("  #")[0], tmp_path) as port,
+        connect(f"ws://127.0.0.1:{port}/ws") as connection,
+        connection.open("t", agent="graph") as thread,
+    ):
+        await thread.send(AddMessage.text("How much is 3 times 14?"))
+        with anyio.fail_after(30):
+            async for _ in thread.states(until_idle=True):
+                pass
+        assert thread.run is not None
+        assert thread.run.status == "completed"
+        assert "42" in thread.state["messages"][-1]["content"]
 
 
 def test_what_make_is_told_to_do_it_knows() -> None:

@@ -1,4 +1,4 @@
-"""The demo agents do what their tables say, to the end and on any input."""
+"""The planner and the scripted agent do what their tables say, to the end and on any input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.engine import Commands, Reader, engine, follow, say
 from threadwire.engine.thread import Thread
-from threadwire_agents.demos import agents
 from threadwire_agents.demos.planner import planner
 from threadwire_agents.demos.scripted import scripted
 
@@ -100,10 +99,6 @@ class Talk:
 async def talk(threads: Any) -> Talk:
     thread = await threads.get("t")
     return Talk(thread, await follow(thread))
-
-
-async def test_the_planner_is_the_default_and_the_scripted_agent_is_there() -> None:
-    assert list(agents()) == ["planner", "scripted"]
 
 
 # planner

@@ -57,7 +57,7 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "serve" in out
     assert "schema" in out
-    assert "chat" not in out
+    assert "chat" in out
 
 
 def test_help_of_serve_has_examples_and_all_options(capsys: pytest.CaptureFixture[str]) -> None:

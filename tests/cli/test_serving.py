@@ -108,6 +108,7 @@ async def test_the_start_is_announced_with_the_real_port_and_nothing_else(tmp_pa
             "  agents     quick (default), other",
             f"  store      sqlite:///{tmp_path / 'threads.db'}",
             f"  websocket  ws://127.0.0.1:{server.port}/ws",
+            f"  assistant  http://127.0.0.1:{server.port}/assistant",
         ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -14,9 +17,9 @@ from typing import Any, get_type_hints
 import pytest
 
 import threadwire
-from threadwire.cli import targets
+from threadwire.cli import plugins
 from threadwire.cli.errors import StartupError, UsageError
-from threadwire.cli.targets import load_agents, parse_target
+from threadwire.cli.targets import ProjectTarget, Target, load_agents, parse_target
 from threadwire.engine.agent import Agent
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +80,7 @@ async def load(*names: str) -> dict[str, Agent]:
 )
 def test_a_target_is_read(text: str, name: str | None, source: str, attribute: str) -> None:
     target = parse_target(text)
+    assert isinstance(target, Target)
     assert (target.name, target.source, target.attribute) == (name, source, attribute)
 
 
@@ -303,46 +307,261 @@ class Graph:
 
 
 class GraphAgent(Agent):
-    pass
+    def __init__(self, name: str, target: object) -> None:
+        super().__init__(name)
+        self.target = target
 
 
-def graph_host(found: object, name: str) -> Agent | None:
-    return GraphAgent(name) if isinstance(found, Graph) else None
+def graph_host(found: object, name: str, factory: object = None, /) -> Agent | None:
+    if isinstance(found, Graph):
+        return GraphAgent(name, factory or found)
+    if getattr(found, "__name__", "") == "graph_of_a_config":
+        return GraphAgent(name, found)
+    return None
 
 
-def failing_host(found: object, name: str) -> Agent | None:
+def failing_host(found: object, name: str, factory: object = None, /) -> Agent | None:
     raise ValueError("a channel may not be named 'threadwire'")
 
 
-def host_entry_points(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    module = types.ModuleType("some_hosts")
-    vars(module).update(graph=graph_host, failing=failing_host)
-    monkeypatch.setitem(sys.modules, "some_hosts", module)
-    points = [EntryPoint(name=host, value=host, group=targets.HOSTS) for host in hosts]
+@dataclass(frozen=True)
+class PlanProject:
+    file: Path
+    targets: Mapping[str, str]
+    paths: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    expected: str = "a plan"
+    host: Any = graph_host
 
-    def entry_points(**query: Any) -> list[EntryPoint]:
-        assert query == {"group": "threadwire.hosts"}
-        return points
 
-    monkeypatch.setattr(targets, "entry_points", entry_points)
+def find_plan(path: Path) -> PlanProject | None:
+    """`plan.json` is JSON of a project's fields; paths are relative to it."""
+    file = path / "plan.json" if path.is_dir() else path
+    if not file.is_file():
+        return None
+    if not file.read_text():
+        raise ValueError(f"{file}: it is empty")
+    plan = json.loads(file.read_text())
+    plan["paths"] = [(file.parent / one).resolve() for one in plan.get("paths", [])]
+    plan["targets"] = {
+        name: str(file.parent / target) if ".py" in target else target
+        for name, target in plan["targets"].items()
+    }
+    return PlanProject(file=file, **plan)
+
+
+def use_plugins(monkeypatch: pytest.MonkeyPatch, *hosts: str, projects: Sequence[str] = ()) -> None:
+    module = types.ModuleType("some_plugins")
+    vars(module).update(graph=graph_host, failing=failing_host, plan=find_plan)
+    monkeypatch.setitem(sys.modules, "some_plugins", module)
+    points = {
+        "threadwire.hosts": [
+            EntryPoint(name=value, value=value, group="threadwire.hosts") for value in hosts
+        ],
+        "threadwire.projects": [
+            EntryPoint(name=value, value=value, group="threadwire.projects") for value in projects
+        ],
+    }
+    monkeypatch.setattr(plugins, "entry_points", lambda *, group: points[group])
+
+
+GRAPHS = """
+import contextlib
+from some_plugins import graph
+
+log = []
+Graph = graph.__globals__["Graph"]
+graph = Graph()
+async def plain(run): ...
+def make(): return Graph()
+def graph_of_a_config(one): return Graph()
+
+@contextlib.asynccontextmanager
+async def opened():
+    log.append("open")
+    yield Graph()
+    log.append("closed")
+
+@contextlib.asynccontextmanager
+async def careless():
+    yield Graph()
+    raise OSError("it was open")
+
+class Careful:
+    async def __aenter__(self): return {}
+    async def __aexit__(self, *raised): return True
+"""
 
 
 async def test_hosts_make_agents_of_other_frameworks_objects(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host_entry_points(monkeypatch, "not_installed:host", "some_hosts:graph")
-    module = types.ModuleType("graphs")
-    module.__spec__ = types.SimpleNamespace(origin="graphs.py", name="graphs")  # type: ignore[assignment]
-    vars(module).update(graph=Graph(), make=lambda: Graph())
-    monkeypatch.setitem(sys.modules, "graphs", module)
-    agents = await load("graphs:graph", "made=graphs:make")
-    assert {name: type(agent) for name, agent in agents.items()} == {"graph": GraphAgent, "made": GraphAgent}
+    use_plugins(monkeypatch, "not_installed:host", "some_plugins:graph")
+    project("graphs.py", GRAPHS)
+    agents = await load(
+        "graphs.py:graph", "a=graphs.py:graph", "graphs.py:plain", "graphs.py:graph_of_a_config"
+    )
+    graphs = sys.modules["graphs"]
+    assert {name: getattr(agent, "target", None) for name, agent in agents.items()} == {
+        "graph": graphs.graph,
+        "a": graphs.graph,
+        "plain": None,
+        "graph_of_a_config": graphs.graph_of_a_config,
+    }
+
+
+async def test_a_host_gets_the_factory_and_what_it_opened_is_closed_at_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_plugins(monkeypatch, "some_plugins:graph")
+    project("graphs.py", GRAPHS)
+    async with AsyncExitStack() as stack:
+        agents = await load_agents(["graphs.py:make", "graphs.py:opened"], stack)
+        graphs = sys.modules["graphs"]
+        assert [getattr(agent, "target", None) for agent in agents.values()] == [graphs.make, graphs.opened]
+        assert graphs.log == ["open", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("graphs.py:careless", "graphs.py:careless: closing what it returned failed: OSError: it was open ("),
+        ("graphs.py:Careful", "graphs.py:Careful returned a dict; expected an agent"),
+    ],
+)
+async def test_a_context_manager_hides_no_error_of_the_start(
+    project: Project, monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    use_plugins(monkeypatch, "some_plugins:graph")
+    project("graphs.py", GRAPHS)
+    with pytest.raises(StartupError) as error:
+        await load(target)
+    assert str(error.value).startswith(said)
 
 
 async def test_a_host_that_refuses_an_object_says_why(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host_entry_points(monkeypatch, "some_hosts:failing")
+    use_plugins(monkeypatch, "some_plugins:failing")
     project("my_agents.py", "thing = object()\n")
     with pytest.raises(StartupError, match="it can't be hosted: ValueError: a channel may not be named"):
         await load("my_agents.py:thing")
+
+
+async def test_a_plugin_that_cannot_be_loaded_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("bad_plugin.py", "1 / 0\n")
+    project("my_agents.py", "thing = object()\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    use_plugins(monkeypatch, "bad_plugin:host")
+    with pytest.raises(StartupError, match="the plugin bad_plugin:host can't be loaded: ZeroDivisionError"):
+        await load("my_agents.py:thing")
+
+
+@pytest.mark.parametrize("text", [".", "plans/", "plans", "./plans", "x=plans/plan.json", "other.json"])
+def test_a_directory_or_a_json_file_is_a_project(project: Project, text: str) -> None:
+    project("plans/plan.json", "")
+    assert isinstance(parse_target(text), ProjectTarget)
+
+
+def plan(**fields: object) -> str:
+    return json.dumps(fields)
+
+
+async def test_a_project_serves_what_it_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_plugins(monkeypatch, projects=["not_installed:find", "some_plugins:plan"])
+    project("plans/inner/graphs.py", GRAPHS)
+    project("plans/lib/more_graphs.py", "import os\nfrom graphs import graph\nkey = os.environ['A_KEY']\n")
+    project(
+        "plans/plan.json",
+        plan(
+            targets={"one": "inner/graphs.py:graph", "two": "more_graphs:graph", "three": "graphs:make"},
+            paths=["inner", "lib"],
+            environment={"A_KEY": "a", "B_KEY": "b"},
+        ),
+    )
+    monkeypatch.setenv("A_KEY", "")  # so that it is gone again at the end
+    monkeypatch.delenv("A_KEY")
+    monkeypatch.setenv("B_KEY", "mine")
+    agents = await load("plans")
+    graphs = sys.modules["graphs"]
+    assert [getattr(agent, "target", None) for agent in agents.values()] == [
+        graphs.graph,
+        graphs.graph,
+        graphs.make,
+    ]
+    assert list(agents) == ["one", "two", "three"]
+    assert sys.modules["more_graphs"].key == "a"
+    assert os.environ["B_KEY"] == "mine"
+    paths = [str(Path("plans", name).resolve()) for name in ("inner", "lib")]
+    assert [path for path in sys.path if path in paths] == paths
+
+
+async def test_a_name_is_for_a_project_of_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_plugins(monkeypatch, projects=["some_plugins:plan"])
+    project("graphs.py", GRAPHS)
+    project("plan.json", plan(targets={"one": "graphs.py:graph"}))
+    project("plans/plan.json", plan(targets={"one": "graphs.py:graph", "two": "graphs.py:graph"}))
+    assert list(await load("mine=.")) == ["mine"]
+    with pytest.raises(UsageError, match=r"'mine=plans': plans/plan\.json names 2 agents itself: one, two"):
+        await load("mine=plans")
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ({"one": "nowhere.py:graph"}, "plan.json: one: there is no file nowhere.py"),
+        ({"one": "nowhere:graph"}, "plan.json: one: no module 'nowhere' in "),
+        ({"one": "graphs.py:grahp"}, "plan.json: one: graphs.py has no 'grahp'; did you mean 'graph'?"),
+        ({"one": "graphs.py:log"}, "plan.json: one is a list; expected a plan"),
+        ({"one": "graphs.py:plain"}, "plan.json: one is a function of (run); expected a plan"),
+        ({"one": "graphs.py:Careful"}, "plan.json: one returned a dict; expected a plan"),
+        ({"one": "graphs.py:a-b"}, "plan.json: one: 'a-b' is no Python name"),
+        ({"one": "a-b:graph"}, "plan.json: one: 'a-b' is neither a module nor a .py file"),
+        (
+            {"größe": "graphs.py:graph"},
+            "plan.json: größe: 'größe' can't be an agent's name; give it another name in plan.json",
+        ),
+    ],
+)
+async def test_what_a_project_names_wrongly_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch, targets: dict[str, str], said: str
+) -> None:
+    use_plugins(monkeypatch, projects=["some_plugins:plan"])
+    project("graphs.py", GRAPHS)
+    project("plan.json", plan(targets=targets))
+    with pytest.raises(StartupError) as error:
+        await load("plan.json")
+    assert str(error.value).startswith(said)
+
+
+async def test_a_name_that_a_project_takes_again_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_plugins(monkeypatch, "some_plugins:graph", projects=["some_plugins:plan"])
+    project("graphs.py", GRAPHS)
+    project("plan.json", plan(targets={"graph": "graphs.py:graph"}))
+    with pytest.raises(StartupError, match=r"named 'graph' already; give it another name in plan\.json"):
+        await load("graphs.py:graph", ".")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nowhere/", "nowhere/: there is no such directory"),
+        ("nowhere.json", "nowhere.json: there is no such file"),
+        ("wrong.json", "wrong.json: it is empty"),
+        ("pkg", "pkg doesn't say what to serve: there is no langgraph.json in it; for what a module holds, "),
+        ("pkg/", "pkg/ doesn't say what to serve"),
+    ],
+)
+async def test_what_is_no_project_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    use_plugins(monkeypatch, projects=["some_plugins:plan"])
+    project("pkg/__init__.py", "")
+    project("wrong.json", "")
+    with pytest.raises(StartupError) as error:
+        await load(text)
+    assert str(error.value).startswith(said)

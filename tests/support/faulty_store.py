@@ -30,6 +30,7 @@ from threadwire.engine.store import (
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -254,10 +255,17 @@ class FaultyStore:
             self._put(work, settle)
 
     async def submit(
-        self, thread: str, command: str, body: bytes, *, limit: int, now: float
+        self,
+        thread: str,
+        command: str,
+        body: bytes,
+        *,
+        context: bytes | None = None,
+        limit: int,
+        now: float,
     ) -> Submission | None:
         return await self._write(
-            thread, lambda: self.disk.submit(thread, command, body, limit=limit, now=now)
+            thread, lambda: self.disk.submit(thread, command, body, context=context, limit=limit, now=now)
         )
 
     async def save_snapshot(self, thread: str, snapshot: StoredSnapshot, *, keep_after: int) -> None:
@@ -284,8 +292,17 @@ class FaultyStore:
     async def unfinished(self) -> list[str]:
         return await self.disk.unfinished()
 
-    async def create(self, record: ThreadRecord) -> bool:
-        return await self._write(record.id, lambda: self.disk.create(record))
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
+        return await self._write(record.id, lambda: self.disk.create(record, anonymous=anonymous))
+
+    async def find_name(self, id: str) -> ThreadName | None:
+        return await self._read(lambda: self.disk.find_name(id))
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        return await self._write(thread, lambda: self.disk.bind(name, thread, keep=keep))
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        return await self._read(lambda: self.disk.anonymous_before(time, limit=limit))
 
     async def thread(self, thread: str) -> ThreadRecord | None:
         return await self._read(lambda: self.disk.thread(thread))

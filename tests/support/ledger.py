@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -49,7 +50,7 @@ BEHAVIOURS: Final = (
 class Mark(threadwire.Command, tag="mark"):
     """Its handler enters the id, after `ticks` waits."""
 
-    id: str
+    name: str
     ticks: int = 0
     refuse: bool = False
 
@@ -57,17 +58,17 @@ class Mark(threadwire.Command, tag="mark"):
 class Now(threadwire.Command, tag="now"):
     """The same at once, beside a run."""
 
-    id: str
+    name: str
     ticks: int = 0
     refuse: bool = False
 
 
-def some_body(dice: random.Random, id: str) -> dict[str, Json]:
+def some_body(dice: random.Random, id: str, behaviours: Sequence[str] = BEHAVIOURS) -> dict[str, Json]:
     """A command with the effect `id`."""
     kind = dice.choice(("message", "message", "message", "message", "message", "message", "mark", "now"))
     if kind != "message":
-        return {"type": kind, "id": id, "ticks": dice.randrange(3), "refuse": dice.random() < 0.2}
-    parts: list[Json] = [{"type": "text", "text": f"{id} {dice.choice(BEHAVIOURS)}"}]
+        return {"type": kind, "name": id, "ticks": dice.randrange(3), "refuse": dice.random() < 0.2}
+    parts: list[Json] = [{"type": "text", "text": f"{id} {dice.choice(behaviours)}"}]
     return {"type": "add-message", "message": {"role": "user", "parts": parts}}
 
 
@@ -78,8 +79,8 @@ class Ledger:
         self._dice = dice
         self._without_effect = without_effect
         self.agent: Agent = threadwire.agent(self._run)
-        self.agent.on(Mark)(self._mark)
-        self.agent.on(Now, immediate=True)(self._mark)
+        self.agent.on(Mark)(self.mark)
+        self.agent.on(Now, immediate=True)(self.mark)
 
     async def _run(self, run: threadwire.Run) -> None:
         for command in run.commands:
@@ -87,17 +88,17 @@ class Ledger:
         for command in run.inbox.take():
             await self._carry_out(run, command)
 
-    async def _mark(self, run: threadwire.Run, command: Mark | Now) -> None:
+    async def mark(self, run: threadwire.Run, command: Mark | Now) -> None:
         try:
             for _ in range(command.ticks):
                 await self._moment(0, 0, 0.001)
         except asyncio.CancelledError:
             if run.cancelled:
-                self._without_effect.add(command.id)
+                self._without_effect.add(command.name)
             raise
         if command.refuse:
             raise threadwire.CommandError("no", "not this one")
-        enter(run, command.id)
+        enter(run, command.name)
 
     async def _carry_out(self, run: threadwire.Run, command: threadwire.Command) -> None:
         assert isinstance(command, threadwire.AddMessage)
@@ -149,8 +150,10 @@ class Ledger:
             case "give-up":
                 raise asyncio.CancelledError
             case "hang":
+                run.state.get("runs")  # a run that was stubborn before ends here
                 await asyncio.Event().wait()
             case "clean":
+                run.state.get("runs")
                 try:
                     await asyncio.Event().wait()
                 finally:

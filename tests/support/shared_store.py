@@ -33,6 +33,7 @@ from threadwire.engine.store import (
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -166,12 +167,13 @@ class Hub:
         thread: str,
         command: str,
         body: bytes,
+        context: bytes | None,
         limit: int,
         now: float,
         strategy: Strategy,
         origin: str | None,
     ) -> Submission | None:
-        submission = at_once(self.disk.submit(thread, command, body, limit=limit, now=now))
+        submission = at_once(self.disk.submit(thread, command, body, context=context, limit=limit, now=now))
         if submission is not None and submission.created:
             self.origins[thread, command] = (strategy, origin)
         return submission
@@ -402,6 +404,7 @@ class NodeStore:
         command: str,
         body: bytes,
         *,
+        context: bytes | None = None,
         limit: int,
         now: float,
         strategy: Strategy = "enqueue",
@@ -414,7 +417,7 @@ class NodeStore:
             await asyncio.wait([before])
         try:
             return await self._call(
-                lambda: self.hub.submit(thread, command, body, limit, now, strategy, origin)
+                lambda: self.hub.submit(thread, command, body, context, limit, now, strategy, origin)
             )
         finally:
             turn.set_result(None)
@@ -457,9 +460,18 @@ class NodeStore:
 
         return await self._call(delete)
 
-    async def create(self, record: ThreadRecord) -> bool:
+    async def find_name(self, id: str) -> ThreadName | None:
+        return await self._call(lambda: at_once(self.hub.disk.find_name(id)))
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        return await self._call(lambda: at_once(self.hub.disk.bind(name, thread, keep=keep)))
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        return await self._call(lambda: at_once(self.hub.disk.anonymous_before(time, limit=limit)))
+
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
         def create() -> bool:
-            made = at_once(self.hub.disk.create(record))
+            made = at_once(self.hub.disk.create(record, anonymous=anonymous))
             self.hub.note(record.id)
             return made
 

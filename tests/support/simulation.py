@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,16 +18,23 @@ from unittest.mock import patch
 import anyio
 
 from tests.support import virtual_time
-from tests.support.faulty_store import Faults, FaultyStore, at_once
-from tests.support.ledger import Ledger, some_body
+from tests.support.browsers import Browser, end_all
+from tests.support.faulty_store import Faults, FaultyStore, Truth, at_once
+from tests.support.hosted_ledger import HOSTED_BEHAVIOURS, HostedLedger
+from tests.support.ledger import BEHAVIOURS, Ledger, some_body
 from tests.support.wire import Wire
 from threadwire.core.codec import Encoding
 from threadwire.core.errors import StoreError
 from threadwire.core.frames import CommandState, Error, Heartbeat, Run, RunInfo, Snapshot, Update
 from threadwire.core.operations import Json, apply
+from threadwire.endpoints import assistant
+from threadwire.endpoints.http import http_application
 from threadwire.endpoints.websocket import WebSocketEndpoint
-from threadwire.engine import subscriber
+from threadwire.engine import feed, subscriber
+from threadwire.engine.agent import Agent
+from threadwire.engine.anonymous import AnonymousThreads
 from threadwire.engine.settings import Settings
+from threadwire.engine.store import RunRecord
 from threadwire.engine.threads import Threads
 
 FINAL: Final = ("applied", "rejected", "cancelled")
@@ -35,6 +42,10 @@ ENDED: Final = ("completed", "failed", "cancelled")
 TRANSIENT: Final = ("store-unavailable", "thread-busy")
 """Rejections that leave no trace of a command, or say nothing of it."""
 THREADS: Final = ("t1", "t2")
+STRATEGIES: Final = (
+    *(None, None, "enqueue", "interrupt", "interrupt", "reject", "steer", "steer", "steer"),
+    *("rollback", "rollback"),
+)
 
 
 def simulate(seed: int) -> None:
@@ -50,7 +61,10 @@ def simulate(seed: int) -> None:
     # With some seeds a slow reader is given a snapshot soon, though all states are small.
     backlog = 200 if seed % 3 == 0 else subscriber._MIN_BACKLOG_BYTES
     try:
-        with patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog):
+        with (
+            patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog),
+            patch.object(feed, "_MIN_BACKLOG_BYTES", backlog),
+        ):
             virtual_time.run(_World(seed).play())
         assert not complaints.texts, complaints.texts[0]
     except BaseException as error:
@@ -108,8 +122,8 @@ class _Replica:
         """It has asked for it on this connection before."""
         self.live = False
         """An answer has come, and the thread was not closed since."""
-        self.left = False
-        """It was closed on this connection; what comes may belong to then."""
+        self.reopened = False
+        """It was closed on this connection and opened again: an answer may have come to the open before."""
         self.told_of: list[str] = []
         """Runs, in the order in which they were told of."""
 
@@ -160,8 +174,9 @@ class _Client:
         return frame
 
     def close(self, thread: str) -> dict[str, Any]:
-        self.replicas[thread].opened = self.replicas[thread].live = False
-        self.replicas[thread].left = True
+        replica = self.replicas[thread]
+        replica.opened = replica.live = False
+        replica.reopened = True
         return {"type": "close", "thread": thread}
 
     def _take(self, frame: Any) -> None:
@@ -223,7 +238,7 @@ class _Client:
             return
         known = self._world.ends.setdefault(run.id, run)
         assert known == run, f"it has ended already: {known}"
-        if replica.live and not replica.left:
+        if replica.live and not replica.reopened:
             shown, written = replica.state, self._world.store.truth[thread].states[-1]
             assert isinstance(shown, dict)
             count = shown.get("runs", {}).get(run.id)
@@ -284,11 +299,21 @@ class _World:
             history_s=dice.choice((0, 10, 10**6)),
         )
         self._without_effect: set[str] = set()
-        self._agent = Ledger(random.Random(seed + 2), self._without_effect).agent
         self.commands: dict[tuple[str, str], _Sent] = {}
         self.ends: dict[str, RunInfo] = {}
         self.failures: list[str] = []
+        self._hosted = seed % 2 == 1
+        self._agent: Agent = (
+            HostedLedger(random.Random(seed + 2), self._without_effect, self.failures)
+            if self._hosted
+            else Ledger(random.Random(seed + 2), self._without_effect).agent
+        )
         self._clients = [_Client(self, number) for number in range(dice.randrange(1, 5))]
+        self._browsers = [
+            Browser(f"browser {number}", self.store, self.failures) for number in range(dice.randrange(3))
+        ]
+        self._http: Any = None
+        self._requests: set[asyncio.Task[None]] = set()
         self._threads: Threads
         self._endpoint: WebSocketEndpoint
         self._robbed: set[str] = set()
@@ -336,6 +361,8 @@ class _World:
             try:
                 async with self._threads:
                     self._endpoint = WebSocketEndpoint(self._threads)
+                    routes = assistant.routes(self._threads, AnonymousThreads(self._threads))
+                    self._http = http_application(routes, settings=self._settings)
                     beat = asyncio.ensure_future(self._endpoint.beat())
                     try:
                         yield
@@ -349,6 +376,7 @@ class _World:
                             await self._threads.drain(self.dice.choice((0, 0.5, 5)))
                         for client in self._clients:
                             client.drop()
+                        await end_all(self._browsers, self._requests, crashes=crashes)
                         while self._connections:
                             await asyncio.wait(self._connections)
             except StoreError:
@@ -384,6 +412,11 @@ class _World:
                 peer.connection.heartbeat()
         client = dice.choice(self._clients)
         thread = dice.choice(THREADS if dice.random() < 0.3 else THREADS[:1])
+        if self._hosted and dice.random() < 0.5 and self._say_answers(client, thread):
+            return
+        if self._browsers and dice.random() < 0.3:
+            self._browse(dice.choice(self._browsers), thread)
+            return
         match dice.randrange(22):
             case 0 | 1 | 2 | 3 | 4:
                 client.say(*[self._command(thread).frame() for _ in range(dice.choice((1, 1, 1, 2, 5)))])
@@ -412,28 +445,64 @@ class _World:
                     wire.slow_down()
                     client.say(self._cancel(client, thread))
             case 18 | 19:
-                answer = self._answer(client, thread)
-                if answer is not None:
-                    client.say(*[answer.frame()] * dice.choice((1, 1, 2)))
+                self._say_answers(client, thread)
             case 20:
                 self.store.out = not self.store.out
             case 21 if dice.random() < 0.3 and thread in self.store.truth:
                 self._robbed.add(thread)
                 at_once(self.store.rob(thread))
 
+    def _say_answers(self, client: _Client, thread: str) -> bool:
+        """Whether there was anything to say."""
+        said = False
+        for _ in range(self.dice.choice((1, 1, 2))):
+            answer = self._answer(client, thread)
+            if answer is not None:
+                client.say(*[answer.frame()] * self.dice.choice((1, 1, 2)))
+                said = True
+        return said
+
+    def _browse(self, browser: Browser, thread: str) -> None:
+        dice = self.dice
+        match dice.randrange(8):
+            case 0 | 1 | 2 | 3 | 4:
+                if dice.random() < 0.6:
+                    sent = [
+                        self._add(thread, some_body(dice, self._next_id(), self._behaviours))
+                        for _ in range(dice.choice((1, 1, 3)))
+                    ]
+                else:
+                    known = [each for each in self.commands.values() if each.thread == thread]
+                    sent = dice.sample(known, min(len(known), dice.choice((0, 1, 2))))
+                work = browser.ask(self._http, thread, sent, dice.randrange(8))
+                request = asyncio.ensure_future(work)
+                self._requests.add(request)
+                request.add_done_callback(self._requests.discard)
+            case 5:
+                browser.hang_up()
+            case 6 | 7:
+                browser.be_slow(dice.random() < 0.5)
+
+    @property
+    def _behaviours(self) -> Sequence[str]:
+        return HOSTED_BEHAVIOURS if self._hosted else BEHAVIOURS
+
     def _command(self, thread: str) -> _Sent:
-        strategies = (None, None, "enqueue", "interrupt", "interrupt", "reject", "steer", "steer")
-        return self._add(thread, some_body(self.dice, self._next_id()), self.dice.choice(strategies))
+        body = some_body(self.dice, self._next_id(), self._behaviours)
+        return self._add(thread, body, self.dice.choice(STRATEGIES))
 
     def _answer(self, client: _Client, thread: str) -> _Sent | None:
         state = client.replicas[thread].state
         own = state.get("threadwire", {}) if isinstance(state, dict) else {}
         if own.get("interrupts"):
-            answers = {self.dice.choice(list(own["interrupts"])): 1}
+            some = self.dice.sample(list(own["interrupts"]), self.dice.randint(1, len(own["interrupts"])))
+            answers: dict[str, Json] = dict.fromkeys(some, 1)
             return self._add(thread, {"type": "resume", "answers": answers})
         if own.get("tool_calls"):
             call = self.dice.choice(list(own["tool_calls"]))
             return self._add(thread, {"type": "add-tool-result", "toolCallId": call, "result": 1})
+        if self._hosted and self.dice.random() < 0.1:
+            return self._add(thread, {"type": "resume", "answers": {}})
         return None
 
     def _next_id(self) -> str:
@@ -459,9 +528,11 @@ class _World:
             client.drop()
         for _ in range(10):
             await asyncio.sleep(30)
-            for thread in self._threads.loaded():
-                if thread.runner.busy and thread.run_info is not None:
-                    with suppress(StoreError):  # robbed, as it finds out now
+            for id in await self.store.unfinished():
+                with suppress(StoreError):  # robbed, as it finds out now
+                    thread = await self._threads.find(id)
+                    assert thread is not None
+                    if thread.runner.busy and thread.run_info is not None:
                         await thread.runner.cancel(thread.run_info.id)
         for sent in self.commands.values():
             if sent.acknowledged and sent.thread not in self._robbed:
@@ -470,9 +541,11 @@ class _World:
 
     async def _come_to_rest(self) -> None:
         """Every client is back, what isn't settled is sent again, what goes on for ever is cancelled."""
+        for browser in self._browsers:
+            browser.be_slow(False)
         for id in self._robbed:
             # An owner learns that it was robbed when it writes.
-            self._add(id, {"type": "mark", "id": self._next_id()})
+            self._add(id, {"type": "mark", "name": self._next_id()})
         with anyio.fail_after(3600):
             resting = False
             while not resting:
@@ -513,6 +586,20 @@ class _World:
             for sent in self.commands.values():
                 if sent.thread == thread:
                     self._check_command(sent)
+            self._check_undone(truth, list(held.runs.values()))
+
+    def _check_undone(self, truth: Truth, runs: list[RunRecord]) -> None:
+        """Effects go by rollbacks alone; all else, which handlers do not write, is as a run began on it."""
+
+        def rest(seq: int) -> dict[str, Json]:
+            state = truth.states[seq]
+            assert isinstance(state, dict)
+            return {key: value for key, value in state.items() if key != "effects"}
+
+        for seq in range(1, truth.head + 1):
+            if _effects(truth, seq - 1) - _effects(truth, seq):
+                bases = [run.base for run in runs if run.status == "cancelled" and run.base < seq]
+                assert any(rest(seq) == rest(base) for base in bases), f"{seq} is no state of before"
 
     def _check_command(self, sent: _Sent) -> None:
         record = self.store.disk._threads[sent.thread].commands.get(sent.id)
@@ -523,11 +610,23 @@ class _World:
         times = self.store.truth[sent.thread].states[-1].get("effects", []).count(sent.id)
         applied = record is not None and record.status == "applied"
         assert times <= applied, f"{times} times: {sent.body}, {record}"
-        assert times == applied or not self.has_effect(sent), f"without effect: {sent.body}, {record}"
+        if times < applied and self.has_effect(sent):
+            # It had it, and was undone with its run.
+            assert record is not None
+            assert record.seq is not None
+            effects = _effects(self.store.truth[sent.thread], record.seq)
+            assert sent.id in effects, f"without effect: {sent.body}, {record}"
 
     def has_effect(self, command: _Sent) -> bool:
         """Whether a command has an effect that can be counted, if it is applied."""
-        if command.body["type"] in ("resume", "add-tool-result") or command.id in self._without_effect:
+        answers = command.body["type"] in ("resume", "add-tool-result")
+        if (answers and not self._hosted) or command.id in self._without_effect:
             return False
         # Cancelled, it goes on for longer than it can write.
         return "stubborn effect" not in str(command.body)
+
+
+def _effects(truth: Truth, seq: int) -> set[str]:
+    state = truth.states[seq]
+    assert isinstance(state, dict)
+    return set(state.get("effects", ()))

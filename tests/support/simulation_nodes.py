@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 from tests.support import simulation, virtual_time
 from tests.support.faulty_store import at_once
-from tests.support.ledger import Ledger
 from tests.support.shared_store import Hub, Links
 from tests.support.wire import Wire
 from threadwire.endpoints.websocket import WebSocketEndpoint
@@ -123,7 +122,7 @@ class _Nodes(simulation._World):
         )
         self._good = Links(delays_s=tuple(min(each, 0.02) for each in delays_s))
         self.store: Any = Hub(random.Random(seed + 1), self._good, lease_s=dice.choice((1.0, 2.0, 5.0)))
-        self._agent = Ledger(random.Random(seed + 2), self._without_effect).agent
+        self._browsers = []  # what they are shown is checked against one server
         self._nodes: list[_Node] = []
         self._lives = 0
 

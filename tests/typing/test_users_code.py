@@ -7,25 +7,32 @@ import subprocess
 import sys
 from pathlib import Path
 
-CODE = Path(__file__).with_name("users_code.py")
+import pytest
+
+FOLDER = Path(__file__).parent
 
 
-def test_users_code_is_right_in_strict_mode_but_where_it_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "is_wrong_somewhere"), [("users_code", True), ("runtimes_code", False)])
+def test_users_code_is_right_in_strict_mode_but_where_it_says_so(
+    tmp_path: Path, name: str, is_wrong_somewhere: bool
+) -> None:
+    code = FOLDER / f"{name}.py"
     checked = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-pretty", "--hide-error-context"),
-            *("--config-file", "", "--cache-dir", str(CODE.parents[2] / ".mypy_cache" / "users"), str(CODE)),
+            *("--config-file", "", "--cache-dir", str(code.parents[2] / ".mypy_cache" / "users"), str(code)),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    found = re.findall(r"users_code\.py:(\d+): error: .*\[([\w-]+)\]$", checked.stdout, re.MULTILINE)
+    found = re.findall(rf"{name}\.py:(\d+): error: .*\[([\w-]+)\]$", checked.stdout, re.MULTILINE)
     said = [
         (str(number), kind[1])
-        for number, line in enumerate(CODE.read_text().splitlines(), 1)
+        for number, line in enumerate(code.read_text().splitlines(), 1)
         if (kind := re.search(r"# error: ([\w-]+)", line))
     ]
-    assert said
+    assert bool(said) == is_wrong_somewhere
+    assert is_wrong_somewhere or checked.returncode == 0, checked.stdout
     assert sorted(set(found)) == sorted(said), checked.stdout + checked.stderr

@@ -22,6 +22,7 @@ from ..engine.agent import Agent
 from ..engine.store import Store
 from ..stores import SQLiteStore, open_store
 from ..version import __version__
+from .chat.arguments import DESCRIPTION, ChatSettings, add_arguments, read_arguments
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
 from .plugins import find_project
@@ -99,6 +100,8 @@ def _main(argv: Sequence[str] | None) -> int:
             return _migrate(arguments.sqlite, arguments.postgresql)
         if arguments.command == "schema":
             return _schema()
+        if arguments.command == "chat":
+            return _chat(read_arguments(arguments, os.environ))
         _parser().print_help()
         return 2
     except SystemExit as leaving:  # argparse, after --help and --version
@@ -138,6 +141,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.add_argument("sqlite", metavar="SQLITE", help="sqlite:///relative.db, sqlite:////absolute.db")
     migrate.add_argument("postgresql", metavar="POSTGRESQL", help="postgresql://USER@HOST/DATABASE")
+    chat_parser = commands.add_parser(
+        "chat",
+        help="talk to an agent",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_arguments(chat_parser)
     commands.add_parser(
         "schema",
         help="print the JSON Schemas of the protocol",
@@ -185,6 +196,12 @@ def _known_store(url: str) -> Store:
         raise UsageError(str(error)) from None
 
 
+def _chat(settings: ChatSettings) -> int:
+    from .chat.command import chat  # the server needs nothing of it
+
+    return chat(settings)
+
+
 def _serve(settings: ServeSettings, arguments: Sequence[str]) -> int:
     for target in settings.targets:
         parse_target(target)
@@ -227,6 +244,7 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
+                on_disconnect=settings.on_disconnect,
             )
         except ValueError as error:
             raise StartupError(f"--store: {error}") from None
@@ -256,7 +274,10 @@ def _demo_agents() -> Mapping[str, Agent]:
         from threadwire_agents import demos
     except ImportError as error:
         raise StartupError("the demo agents are not installed here; name a TARGET to serve") from error
-    return demos.agents()
+    try:
+        return demos.agents()
+    except ValueError as error:  # THREADWIRE_MODEL names none that can be used here
+        raise StartupError(one_line(error)) from error.__cause__
 
 
 def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket.socket]) -> None:
@@ -272,6 +293,7 @@ def _announce(settings: ServeSettings, agents: list[str], listeners: list[socket
         f"  agents     {', '.join((f'{default} (default)', *others) if others else (default,))}",
         f"  store      {_public(settings.store)}",
         f"  websocket  ws://{host}:{port}/ws",
+        f"  assistant  http://{host}:{port}/assistant",
     )
     print("\n".join(lines), flush=True)
 

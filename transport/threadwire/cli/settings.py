@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from ..endpoints.assistant_request import parse_on_disconnect
 from ..endpoints.origin import normal_origin
 from .errors import UsageError
 
@@ -154,6 +155,14 @@ ALLOW_ORIGIN: Option[tuple[str, ...]] = Option(
 DRAIN_S = Option(
     "drain-s", _seconds, 10.0, "SECONDS", "how long runs may go on when the server is stopped (default: 10)"
 )
+ON_DISCONNECT: Option[float | None] = Option(
+    "on-disconnect",
+    parse_on_disconnect,
+    15.0,
+    "WHAT",
+    "what becomes of a run started over HTTP when nobody is there to see it: continue, cancel, or the seconds"
+    " that it may go on alone (default: 15)",
+)
 HISTORY = Option(
     "history", _count, 10_000, "N", "updates of each thread that are kept at least (default: 10000)"
 )
@@ -181,6 +190,7 @@ OPTIONS: Final = (
     WORKERS,
     LEASE_S,
     ALLOW_ORIGIN,
+    ON_DISCONNECT,
     DRAIN_S,
     HISTORY,
     SHOW_ERRORS,
@@ -198,6 +208,7 @@ class ServeSettings:
     workers: int
     lease_s: float
     allow_origins: tuple[str, ...]
+    on_disconnect: float | None
     drain_s: float
     history: int
     show_errors: bool
@@ -235,6 +246,7 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         workers=workers,
         lease_s=LEASE_S.read(arguments, environ),
         allow_origins=ALLOW_ORIGIN.read(arguments, environ),
+        on_disconnect=ON_DISCONNECT.read(arguments, environ),
         drain_s=DRAIN_S.read(arguments, environ),
         history=HISTORY.read(arguments, environ),
         show_errors=is_loopback(host) if show_errors is None else show_errors,

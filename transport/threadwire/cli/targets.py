@@ -29,7 +29,8 @@ from .errors import StartupError, UsageError, reason
 from .plugins import Host, Project, find_project, hosts
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
-_OURS: Final = str(Path(__file__).parents[1])
+_OURS: Final = ("threadwire", "threadwire_agents")
+"""The packages whose frames are none of the user's, wherever they are installed."""
 _EXPECTED: Final = (
     "an agent, an async function that takes a run, a graph, or a function without arguments that returns one"
 )
@@ -381,6 +382,6 @@ def _blaming(target: Target, what: str) -> Iterator[None]:
 def _is_users(filename: str) -> bool:
     """Whether a file is neither Python's nor an installed package's nor one of ours."""
     paths = sysconfig.get_paths()
-    return not filename.startswith(
-        (*(paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")), _OURS, "<")
-    )
+    installed = [paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    ours = [path + os.sep for name in _OURS if name in sys.modules for path in sys.modules[name].__path__]
+    return not filename.startswith((*installed, *ours, "<"))

@@ -138,6 +138,14 @@ class Thread:
             await self._change()
         return state
 
+    async def changed(self) -> None:
+        """Waits for the next change of the state or the run; for readers that look at both.
+
+        Raises:
+            Refused, ConnectionClosed: the thread or the connection ended before.
+        """
+        await self._change()
+
     async def idle(self) -> RunInfo | None:
         """Waits until no run goes on and no command of this client is on its way; the last run.
 

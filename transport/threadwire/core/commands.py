@@ -182,6 +182,10 @@ class CommandRegistry:
     def types(self) -> tuple[type[Command], ...]:
         return tuple(self._types.values())
 
+    def kind(self, name: Json) -> type[Command] | None:
+        """The type of that wire name, if it is one that is accepted."""
+        return self._types.get(name) if type(name) is str else None
+
     def read(self, body: Json, *, field: str = "command") -> Command:
         """The typed command of a checked JSON object.
 

@@ -68,6 +68,9 @@ CODES: Final[dict[str, str]] = {
     "gave-up": "the command was started three times and the server went down each time",
     "already-answered": "the tool call has its result",
     "unknown-interrupt": "no open interrupt has this id",
+    "unknown-tool-call": "no open tool call has this id",
+    "unknown-message": "no message has this id",
+    "thread-waiting": "the run waits for clients, and what is to change can't meanwhile",
     # runs
     "agent-error": "the agent failed and says why",
     "agent-failed": "the agent failed; the server's log has the reason under the reference in the message",

@@ -11,11 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from ..core.frames import Limits
 from ..engine.agent import Agent, as_agent
+from ..engine.anonymous import AnonymousThreads
 from ..engine.settings import Settings
 from ..engine.store import Store
 from ..engine.threads import Threads
 from ..stores import open_store
-from . import health, page, schema, websocket
+from . import assistant, chat, health, openapi, page, schema, websocket
 from . import threads as thread_routes
 from .http import http_application
 
@@ -29,14 +30,18 @@ class Application:
 
     def __init__(self, threads: Threads, *, allow_origins: Sequence[str] = ()) -> None:
         self.threads = threads
+        self._anonymous = AnonymousThreads(threads)
         self._websocket = websocket.WebSocketEndpoint(threads, allow_origins=allow_origins)
         self._http = http_application(
             [
                 *page.routes(threads),
                 *health.routes(threads),
                 *schema.routes(threads),
+                *openapi.routes(),
                 *websocket.routes(),
                 *thread_routes.routes(threads),
+                *assistant.routes(threads, self._anonymous),
+                *chat.routes(threads, self._anonymous),
             ],
             settings=threads.settings,
             allow_origins=allow_origins,
@@ -60,6 +65,7 @@ class Application:
             await stack.enter_async_context(self.threads)
             group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(self._websocket.beat)
+            group.start_soon(self._anonymous.expire)
             try:
                 yield
             finally:
@@ -85,6 +91,7 @@ def create_app(
     allow_origins: Iterable[str] = (),
     show_errors: bool = False,
     history: int = 10_000,
+    on_disconnect: float | None = 15,
     settings: Settings | None = None,
 ) -> Application:
     """An ASGI application that serves `agents`.
@@ -97,7 +104,9 @@ def create_app(
         allow_origins: browser origins allowed beside the server's own; `*` allows all.
         show_errors: whether clients see the text of any exception an agent raises.
         history: updates of each thread that are kept at least.
-        settings: all of the engine's settings, in place of the three above.
+        on_disconnect: seconds that a run started over HTTP goes on for when nobody is there to see it; None:
+            to its end.
+        settings: all of the engine's settings, in place of the four above.
 
     Raises:
         ValueError: a store URL of an unknown form, or something that is no agent.
@@ -109,7 +118,12 @@ def create_app(
             raise ValueError(f"{name!r} is no agent: {type(target).__qualname__}")
         served[name] = agent
     if settings is None:
-        settings = Settings(limits=limits or Limits(), show_errors=show_errors, history_updates=history)
+        settings = Settings(
+            limits=limits or Limits(),
+            show_errors=show_errors,
+            history_updates=history,
+            absence_s=on_disconnect,
+        )
     opened = open_store(store) if isinstance(store, str) else store
     threads = Threads(agents=served, store=opened, settings=settings)
     return Application(threads, allow_origins=tuple(allow_origins))

@@ -27,22 +27,31 @@ async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
         Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request` or a code of
             values; `field` is `body` or a path under it.
     """
-    try:
-        with anyio.fail_after(limits.unresponsive_s):
-            data = await read_bytes(request, limits.max_frame_bytes)
-    except TimeoutError:
-        message = f"the body did not come within {limits.unresponsive_s:g} s"
-        raise Refused("invalid-request", message, "body") from None
+    data = await read_in_time(request, limits.max_frame_bytes, limits.unresponsive_s)
     body: Json = {}
     if data:
-        _check_type(request)
+        check_type(request)
         try:
             # The body is around the values that max_depth is about.
             body = read_json(data, max_depth=limits.max_depth + 1, field="body")
         except Refused as refusal:
             refusal.field = refusal.field or "body"
             raise
-    return _convert(body, kind, "body", strict=True)
+    return convert(body, kind, "body")
+
+
+async def read_in_time(request: Request, max_bytes: int, patience_s: float) -> bytes:
+    """The body, if it comes within the time.
+
+    Raises:
+        Refused: `too-large`, or `invalid-request` where it doesn't come.
+    """
+    try:
+        with anyio.fail_after(patience_s):
+            return await read_bytes(request, max_bytes)
+    except TimeoutError:
+        message = f"the body did not come within {patience_s:g} s"
+        raise Refused("invalid-request", message, "body") from None
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
@@ -65,11 +74,14 @@ def read_query(request: Request, kind: type[T]) -> T:
     Raises:
         Refused: `invalid-request`; `field` is `query.` and the parameter's name.
     """
-    return _convert(dict(request.query_params), kind, "query", strict=False)
+    return convert(dict(request.query_params), kind, "query", strict=False)
 
 
-def _check_type(request: Request) -> None:
-    """A page of another site can send other types without asking the server first (CORS)."""
+def check_type(request: Request) -> None:
+    """Raises Refused where the body isn't said to be JSON.
+
+    A page of another site can send other types without asking the server first (CORS).
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refused("wrong-content-type", "the body's Content-Type is not application/json", "body")
@@ -77,7 +89,12 @@ def _check_type(request: Request) -> None:
         raise Refused("wrong-content-type", "the body has a Content-Encoding", "body")
 
 
-def _convert(value: Json, kind: type[T], field: str, *, strict: bool) -> T:
+def convert(value: Json, kind: type[T], field: str, *, strict: bool = True) -> T:
+    """A checked value as a `kind`; without `strict`, numbers may be texts.
+
+    Raises:
+        Refused: `invalid-request`, with a field under `field`.
+    """
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:

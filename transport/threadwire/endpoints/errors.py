@@ -30,6 +30,7 @@ STATUSES: Final[dict[str, int]] = {
     "command-id-reused": 409,
     "conflict": 409,
     "thread-busy": 409,
+    "thread-waiting": 409,
     "history-gone": 410,
     "state-too-large": 413,
     "too-large": 413,

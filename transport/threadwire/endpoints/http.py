@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from ..core.errors import ErrorInfo
 from ..engine.settings import Settings
+from .assistant_request import IDEMPOTENCY_KEY
 from .errors import HANDLERS, Errors, error_response
 from .origin import OriginGuard, normal_origin
 
@@ -44,8 +45,14 @@ def http_application(
                 allow_origins=origins,
                 allow_credentials="*" not in origins,
                 allow_methods=("GET", "POST", "PATCH", "DELETE"),
-                allow_headers=("Authorization", "Content-Type", "If-None-Match"),
-                expose_headers=("ETag", "Location", "Retry-After"),
+                allow_headers=("Authorization", "Content-Type", "If-None-Match", IDEMPOTENCY_KEY),
+                expose_headers=(
+                    "Aui-Replay-Content-Length",
+                    "ETag",
+                    "Location",
+                    "Retry-After",
+                    "Threadwire-Thread",
+                ),
             )
         )
     middleware += [

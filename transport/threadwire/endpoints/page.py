@@ -113,7 +113,11 @@ _ROUTES: Final = (
     ("POST /threads/{id}/archive", "hides it from the list; /unarchive shows it again"),
     ("GET /threads/{id}/state", "its whole state, with the position to go on from"),
     ("GET /threads/{id}/history", "its log, update by update"),
+    ("POST /threads/{id}/title", "has its agent title it"),
+    ("POST /assistant", "stock AssistantTransport clients: commands in, the state out as it changes"),
+    ("POST /resume, POST /initial-state", "brings them back to a run that goes on; /cancel stops it"),
     ("GET /schema", "JSON Schemas of all commands and frames"),
+    ("GET /openapi.json", "all HTTP routes as OpenAPI"),
     ("GET /healthz, GET /readyz", "for probes"),
 )
 

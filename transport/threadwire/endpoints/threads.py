@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ..core.codec import decode_log, encode_value
-from ..core.errors import Refused
+from ..core.errors import AgentError, Refused
 from ..core.frames import THREAD_ID_PATTERN, Position, RunInfo, Snapshot
 from ..core.operations import Json, Operation
 from ..core.values import MAX_INTEGER
@@ -29,6 +29,8 @@ from .responses import json_response
 
 MAX_CUSTOM_BYTES: Final = 16 * 1024
 """The most that `custom` may take as JSON: lists show it for each thread."""
+MAX_TITLE: Final = 500
+"""Characters."""
 MAX_HISTORY_BYTES: Final = 8 * 1024 * 1024
 """With more than this, a page of history ends before its limit."""
 
@@ -36,7 +38,7 @@ _SMALL: Final = 64 * 1024
 _THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Title = Annotated[str, Meta(max_length=500)]
+Title = Annotated[str, Meta(max_length=MAX_TITLE)]
 
 
 class ListQuery(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ def routes(threads: Threads) -> list[BaseRoute]:
         _route("/threads/{id}", GET=endpoints.read, PATCH=endpoints.change, DELETE=endpoints.delete),
         _route("/threads/{id}/archive", POST=endpoints.archive),
         _route("/threads/{id}/unarchive", POST=endpoints.unarchive),
+        _route("/threads/{id}/title", POST=endpoints.title),
         _route("/threads/{id}/state", GET=endpoints.state),
         _route("/threads/{id}/history", GET=endpoints.history),
     ]
@@ -145,10 +148,10 @@ class _Endpoints:
         return json_response(record, 201, {"Location": location})
 
     async def read(self, request: Request) -> Response:
-        return _record(await self._store.thread(_thread_id(request)))
+        return _record(await self._store.thread(await self._id(request)))
 
     async def change(self, request: Request) -> Response:
-        id = _thread_id(request)
+        id = await self._id(request)
         body = await read_body(request, ThreadChange, self._settings.limits)
         if body.custom is not UNSET:
             _check_custom(body.custom)
@@ -172,7 +175,7 @@ class _Endpoints:
         return await self._set_archived(request, False)
 
     async def _set_archived(self, request: Request, archived: bool) -> Response:
-        id = _thread_id(request)
+        id = await self._id(request)
         return _record(await self._store.update_thread(id, archived=archived, now=self._settings.clock()))
 
     async def state(self, request: Request) -> Response:
@@ -189,8 +192,24 @@ class _Endpoints:
             State(snapshot.thread, snapshot.epoch, snapshot.seq, snapshot.state, snapshot.run)
         )
 
+    async def title(self, request: Request) -> Response:
+        # The body isn't looked at: adapters may send the messages that they show, which the state holds.
+        thread = await self._threads.find(_thread_id(request))
+        if thread is None:
+            raise _no_thread()
+        snapshot = await thread.snapshot("msgpack")
+        try:
+            title = await thread.agent.make_title(await _decoded(snapshot.state))
+        except AgentError as error:
+            raise Refused(error.code, error.message) from None
+        if title:
+            await self._store.update_thread(
+                thread.id, title=title.strip()[:MAX_TITLE], now=self._settings.clock()
+            )
+        return _record(await self._store.thread(thread.id))
+
     async def history(self, request: Request) -> Response:
-        id = _thread_id(request)
+        id = await self._id(request)
         query = read_query(request, HistoryQuery)
         after = 0 if query.after is UNSET else query.after
         log = await self._store.log(id, after=after, limit=query.limit)
@@ -202,6 +221,18 @@ class _Endpoints:
         if sum(len(row.data) for row in rows) < _SMALL:
             return _history(id, log, rows)
         return await anyio.to_thread.run_sync(_history, id, log, rows)
+
+    async def _id(self, request: Request) -> str:
+        """The thread's own id, where the path may have another name of it."""
+        id = _thread_id(request)
+        name = await self._store.find_name(id)
+        return id if name is None else name.id
+
+
+async def _decoded(state: bytes) -> Json:
+    if len(state) < _SMALL:
+        return msgspec.msgpack.decode(state)
+    return await anyio.to_thread.run_sync(msgspec.msgpack.decode, state)
 
 
 def _thread_id(request: Request) -> str:

@@ -22,12 +22,15 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from ..core.commands import BUILT_IN, Command, CommandRegistry
+from ..core.errors import Refused
+from ..core.operations import Json
 from .notes import Notes
 from .run import Run
 from .store import Store
 
 C = TypeVar("C", bound=Command)
 AgentFunction: TypeAlias = Callable[[Run], Awaitable[None] | AsyncIterator[object] | None]
+TitleFunction: TypeAlias = Callable[[Json], Awaitable[str | None]]
 HandlerFunction: TypeAlias = Callable[[Run, C], Awaitable[None] | None]
 
 _THREADS: Final = 64
@@ -53,7 +56,8 @@ class Agent:
 
     Attributes:
         name: the default name to serve it under.
-        seed: whether clients may give a new thread its first state.
+        seed: whether clients may give a new thread its first state; None: stock HTTP clients only, which
+            always send one.
         blocking: whether it edits the state from another thread than the event loop's.
         continues: whether it can go on with a run that a crash or a stop of the server has cut.
     """
@@ -61,9 +65,10 @@ class Agent:
     blocking: bool = False
     continues: bool = False
 
-    def __init__(self, name: str, *, seed: bool = False) -> None:
+    def __init__(self, name: str, *, seed: bool | None = None) -> None:
         self.name = name
         self.seed = seed
+        self._title: TitleFunction | None = None
         self.registry = CommandRegistry()
         self._handlers: dict[type[Command], Handler[Any]] = {}
 
@@ -79,8 +84,19 @@ class Agent:
         """
         raise NotImplementedError
 
-    def rolled_back(self, notes: Notes) -> None:
-        """The state is what it was when the last run began; its notes are to follow."""
+    def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
+        """What a thread begins with, of the first state that a client gives it. Hosts override it.
+
+        Raises:
+            Refused: naming what is wrong, under `state`.
+        """
+        return state
+
+    def rolled_back(self, run: str, notes: Notes) -> None:
+        """The state is what it was when the run of that id began; its notes are to follow.
+
+        The run may have been cancelled before its agent was called, and has noted nothing then.
+        """
 
     def serving(self, store: Store) -> AbstractAsyncContextManager[None]:
         """Entered before the server takes up threads, and left after the last is gone."""
@@ -108,6 +124,21 @@ class Agent:
 
         return register
 
+    def title(self, function: TitleFunction) -> TitleFunction:
+        """Registers an async function that makes a title of a thread's state, for `POST .../title`."""
+        self._title = function
+        return function
+
+    async def make_title(self, state: Json) -> str | None:
+        """A title for a thread of this state.
+
+        Raises:
+            Refused: `not-found` where the agent makes no titles.
+        """
+        if self._title is None:
+            raise Refused("not-found", "this agent makes no titles")
+        return await self._title(state)
+
     def handler(self, command: Command) -> Handler[Any] | None:
         """The handler for a command, where it has one."""
         return self._handlers.get(type(command))
@@ -120,7 +151,7 @@ class FunctionAgent(Agent):
     plain, and then it runs in a worker thread.
     """
 
-    def __init__(self, function: AgentFunction, *, name: str | None = None, seed: bool = False) -> None:
+    def __init__(self, function: AgentFunction, *, name: str | None = None, seed: bool | None = None) -> None:
         super().__init__(name or str(getattr(function, "__name__", type(function).__name__)), seed=seed)
         self._function = function
         called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
@@ -158,9 +189,11 @@ def _worker_limit() -> anyio.CapacityLimiter:
 @overload
 def agent(function: AgentFunction, /) -> FunctionAgent: ...
 @overload
-def agent(*, name: str | None = None, seed: bool = False) -> Callable[[AgentFunction], FunctionAgent]: ...
 def agent(
-    function: AgentFunction | None = None, /, *, name: str | None = None, seed: bool = False
+    *, name: str | None = None, seed: bool | None = None
+) -> Callable[[AgentFunction], FunctionAgent]: ...
+def agent(
+    function: AgentFunction | None = None, /, *, name: str | None = None, seed: bool | None = None
 ) -> FunctionAgent | Callable[[AgentFunction], FunctionAgent]:
     """Makes an agent of a function: `@threadwire.agent`, or with options `@threadwire.agent(name=...)`."""
     if function is not None:
@@ -174,8 +207,11 @@ def as_agent(target: object, name: str | None = None) -> Agent | None:
         return target
     if inspect.isfunction(target) or inspect.ismethod(target) or isinstance(target, functools.partial):
         try:
-            inspect.signature(target).bind(None)
+            signature = inspect.signature(target)
+            signature.bind(None)
         except (TypeError, ValueError):
             return None
+        if all(parameter.default is not parameter.empty for parameter in signature.parameters.values()):
+            return None  # it may be called with nothing: it makes something
         return FunctionAgent(cast(AgentFunction, target), name=name)
     return None

@@ -12,9 +12,9 @@ from ..core.commands import AddToolResult
 from ..core.document import Document
 from ..core.draft import Draft
 from ..core.errors import AgentError
-from ..core.operations import Json, Path, Segment
-from .hosting import Hosting
-from .run import Run
+from ..core.operations import Json, Operation, Path, Segment
+from .hosting import Hosting, Questions
+from .run import Given, Run
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -25,20 +25,35 @@ _ABSENT: Final = object()
 class Beside:
     """The host of a handler beside the run: it can't wait for clients, since a wait belongs to the run."""
 
+    beside = True
+
     def __init__(self, runner: Runner) -> None:
         self.flush = runner.flush
         self.new_id = runner.new_id
         self.take = runner.take
-        self._runner = runner
+        self.epoch = runner.epoch
+        self.client_tools = runner.client_tools
+        self.stored_notes = runner.stored_notes
+        self.note = runner.note
+        self.apply = runner.apply
+        self.reject = runner.reject
+        self.error_info = runner.error_info
 
     async def interrupt(self, value: object) -> Json:
-        raise AgentError("a handler beside the run can't wait for clients")
+        raise _cannot_wait()
 
     async def call_client_tool(self, name: str, args: object) -> AddToolResult:
-        raise AgentError("a handler beside the run can't wait for clients")
+        raise _cannot_wait()
+
+    async def ask(self, questions: Questions) -> Sequence[Given]:
+        raise _cannot_wait()
 
     def hosting(self, run: Run, draft: Draft) -> Hosting:
-        return Hosting(draft, self._runner, run.commands, run.inbox)
+        return Hosting(draft, self, run)
+
+
+def _cannot_wait() -> AgentError:
+    return AgentError("a handler beside the run can't wait for clients")
 
 
 class NotingDraft(Draft):
@@ -67,6 +82,22 @@ class _Noting:
                 break
             keys.append(key)
         self._written[tuple(keys)] = None
+
+    def set(self, path: Sequence[Segment], value: object) -> None:
+        self._note(path)
+        self._document.set(path, value)
+
+    def delete(self, path: Sequence[Segment]) -> None:
+        self._note(path)
+        self._document.delete(path)
+
+    def splice(self, path: Sequence[Segment], index: int, delete_count: int, items: Iterable[object]) -> None:
+        self._note(path)
+        self._document.splice(path, index, delete_count, items)
+
+    def edit(self, operation: Operation) -> None:
+        self._note(operation.path)
+        self._document.edit(operation)
 
     def append_text(self, path: Sequence[Segment], text: str) -> None:
         self._note(path)
@@ -127,13 +158,19 @@ def keep_written(old: Json, now: Json, written: Iterable[Path]) -> Json:
     for path in written:
         if not path:
             return now
-        value, container = _at(now, path), _at(old, path[:-1])
+        *parents, key = cast("tuple[str, ...]", path)
+        value = _at(now, path)
+        container: Any = old
+        for parent in parents:
+            if type(container) is dict and value is not _ABSENT:
+                container.setdefault(parent, {})  # the run had made it
+            container = _at(container, (parent,))
         if type(container) is not dict:
             continue
         if value is _ABSENT:
-            container.pop(cast(str, path[-1]), None)
+            container.pop(key, None)
         else:
-            container[cast(str, path[-1])] = value
+            container[key] = value
     return old
 
 

@@ -22,7 +22,9 @@ from ..core.document import Document
 from ..core.errors import CommandError, Refused, StoreUnavailable
 from ..core.frames import CommandState, RunInfo, Strategy, Tool
 from ..core.operations import Json, Operation, apply_in_place
+from .absence import Absence
 from .agent import Agent
+from .context import Sent
 from .history import History
 from .intake import LARGE_BODY, Intake, Watcher
 from .message import Message, UpdateMessage
@@ -79,6 +81,7 @@ class Followed(Thread):
         self.intake: FollowedIntake = FollowedIntake(self, store, nodes)
         self.runner = FollowedRunner(self, start, nodes)
         self.waiting = FollowedWaiting(self, nodes)
+        self.absence = FollowedAbsence(self, nodes)
 
     def _load(self, owned: Owned) -> tuple[Document, History]:
         stored = owned.snapshot
@@ -137,8 +140,6 @@ class Followed(Thread):
             while news and news[0][0] < row.seq:
                 self._tell_run(news.pop(0)[1])
             self._fold_row(row)
-        for _, info in news:
-            self._tell_run(info)
         if whole:
             self.version = progress.version
             for record in progress.commands:
@@ -151,6 +152,8 @@ class Followed(Thread):
                         error=record.error,
                     )
                 )
+        for _, info in news:
+            self._tell_run(info)
         if progress.owner != self.owner:
             self.owner = progress.owner
             self._nodes.present(self)
@@ -277,7 +280,13 @@ class FollowedIntake(Intake):
         return tuple(self._watchers)
 
     async def take(
-        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+        self,
+        id: str,
+        body: Json,
+        strategy: Strategy,
+        watcher: Watcher,
+        origin: Sink | None,
+        sent: Sent | None,
     ) -> None:
         thread = self._followed
         thread.pins += 1
@@ -293,6 +302,7 @@ class FollowedIntake(Intake):
                     thread.id,
                     id,
                     encoded,
+                    context=None if sent is None else sent.encode(),
                     limit=limit,
                     now=settings.clock(),
                     strategy=strategy,
@@ -339,6 +349,11 @@ class FollowedRunner(Runner):
         self._followed = thread
         self._nodes = nodes
 
+    @property
+    def active_or_queued(self) -> bool:
+        info = self._followed.run_info
+        return info is not None and info.status in ("queued", "running")
+
     async def cancel(self, run: str | None) -> RunInfo | None:
         thread, nodes = self._followed, self._nodes
         id = self._settings.new_id()
@@ -356,6 +371,22 @@ class FollowedRunner(Runner):
             nodes.cancel_ends(id)
             thread.pins -= 1
         raise StoreUnavailable("the thread's owner does not answer")
+
+
+class FollowedAbsence(Absence):
+    """Whether there are readers here is told to the owner, whose clock it stops."""
+
+    def __init__(self, thread: Followed, nodes: Nodes) -> None:
+        super().__init__(thread)
+        self._followed = thread
+        self._nodes = nodes
+        self._were = False
+
+    def changed(self) -> None:
+        are = bool(self._followed.subscribers)
+        if are != self._were:
+            self._were = are
+            self._nodes.present(self._followed)
 
 
 class FollowedWaiting(Waiting):

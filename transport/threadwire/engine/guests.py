@@ -86,9 +86,9 @@ class Guests:
     def readers(self) -> int:
         return sum(node.readers for node in self._nodes.values())
 
-    async def confirm(self) -> None:
-        """Returns where no other node can have the thread; loses it where one has."""
-        if self._loop.time() - self.confirmed_at >= self._bus.lease_s:
+    async def confirm(self, *, anew: bool = False) -> None:
+        """Returns where no other node can have the thread; loses it where one has. `anew`: or has had."""
+        if anew or self._loop.time() - self.confirmed_at >= self._bus.lease_s:
             await self._bus.confirm(self._thread)
 
     def wrote(self) -> None:
@@ -113,6 +113,7 @@ class Guests:
         node = self._nodes.setdefault(presence.node, _Node())
         node.heard_at = self._loop.time()
         node.readers = presence.readers
+        self._thread.absence.changed()
         before, node.guests = node.guests, {}
         new: list[Guest] = []
         for tools in presence.tools:
@@ -140,6 +141,7 @@ class Guests:
                 del self._nodes[name]
                 for guest in node.guests.values():
                     self._thread.waiting.left(_executor(guest))
+                self._thread.absence.changed()
 
 
 def _executor(guest: Guest) -> Subscriber:

@@ -20,7 +20,7 @@ from .notes import Notes
 from .run import Given
 
 if TYPE_CHECKING:
-    from .run import Batch, Inbox
+    from .run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,14 @@ class Questions:
 class HostingRunner(Protocol):
     """What this needs of the runner."""
 
+    @property
+    def beside(self) -> bool: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    def client_tools(self) -> frozenset[str]: ...
+
     async def flush(self) -> None: ...
 
     async def stored_notes(self) -> dict[str, bytes]: ...
@@ -74,14 +82,35 @@ class HostingRunner(Protocol):
 
 
 class Hosting:
-    """`run.hosting`. Everything raises RunEnded once the run has ended."""
+    """`run.hosting`. What does anything raises RunEnded once the run has ended."""
 
-    def __init__(self, draft: Draft, runner: HostingRunner, commands: Batch, inbox: Inbox) -> None:
+    def __init__(self, draft: Draft, runner: HostingRunner, run: Run) -> None:
         self._draft = draft
         self._runner = runner
-        self._inbox = inbox
-        self.given: Sequence[Given] = commands.given
-        """The commands of the run with their ids, to be settled by `apply` or `reject`."""
+        self._run = run
+
+    @property
+    def given(self) -> Sequence[Given]:
+        """The commands that the run began or goes on with, to be settled by `apply` or `reject`."""
+        return self._run.commands.given
+
+    @property
+    def beside(self) -> bool:
+        """Whether this is a handler's beside a run that goes on or waits."""
+        return self._runner.beside
+
+    @property
+    def epoch(self) -> int:
+        """Of the process that writes the thread now; a later one has a larger one."""
+        return self._runner.epoch
+
+    def client_tools(self) -> frozenset[str]:
+        """The names of the tools that connected clients execute."""
+        return self._runner.client_tools()
+
+    def describe(self, error: BaseException) -> ErrorInfo:
+        """What clients are told of an agent's exception. It is logged where they aren't told all."""
+        return self._runner.error_info(error)
 
     @property
     def document(self) -> Document:
@@ -89,12 +118,14 @@ class Hosting:
         return self._draft.document
 
     async def notes(self) -> Notes:
-        """The agent's notes on the thread."""
+        """The agent's notes on the thread. Raises StoreUnavailable."""
+        self._draft.check()
         stored = await self._runner.stored_notes()
         return Notes(stored, check=self._draft.check, changed=self._runner.note)
 
     async def flush(self) -> None:
         """Returns once all that was written and noted is durable. Raises StoreUnavailable."""
+        self._draft.check()
         await self._runner.flush()
 
     def apply(self, given: Given) -> None:
@@ -109,11 +140,12 @@ class Hosting:
 
     def steered(self) -> Sequence[Given]:
         """What was steered into the run since the last call."""
-        return self._inbox.take_given()
+        self._draft.check()
+        return self._run.inbox.take_given()
 
     @property
     def has_steered(self) -> bool:
-        return len(self._inbox) > 0
+        return len(self._run.inbox) > 0
 
     async def ask(self, questions: Questions) -> Sequence[Given]:
         """Waits for clients: the run is `waiting` until the first answers are there, one or more.
@@ -122,8 +154,10 @@ class Hosting:
         The questions stand in the state until they are answered, or the run ends.
         """
         self._draft.check()
+        if not questions:
+            raise ValueError("nothing is asked")
         return await self._runner.ask(questions)
 
     def on_steer(self, call: Callable[[], None] | None) -> None:
         """Has `call` called whenever a command is steered into the run."""
-        self._inbox.on_delivery = call
+        self._run.inbox.on_delivery = call

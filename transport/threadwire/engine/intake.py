@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -22,6 +22,7 @@ from ..core.commands import Command
 from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
+from .context import Sent
 from .run import Given
 from .store import CommandChange, CommandRecord, Store, Submission
 from .subscriber import Sink
@@ -55,7 +56,13 @@ class Intake:
         """How often commands are between the check of their strategy and their place in the queue."""
 
     async def take(
-        self, id: str, body: Json, strategy: Strategy, watcher: Watcher, origin: Sink | None
+        self,
+        id: str,
+        body: Json,
+        strategy: Strategy,
+        watcher: Watcher,
+        origin: Sink | None,
+        sent: Sent | None,
     ) -> None:
         """Takes a command in, as `Thread.submit` describes."""
         thread = self._thread
@@ -66,7 +73,7 @@ class Intake:
                 large = len(encode_value(body, "msgpack")) > LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = thread.agent.registry.read(body)
-            submission = await self._make_durable(id, encoded, strategy)
+            submission = await self._make_durable(id, encoded, strategy, sent)
             if submission.record.body != encoded:
                 text = "this id was used for a command with another body"
                 raise Refused("command-id-reused", text, "id")
@@ -85,6 +92,10 @@ class Intake:
                 state = self._known.get(id) or self._settled.get(id)
                 for watcher in watchers:
                     self._tell_standing(record, state, watcher, duplicate=True)
+
+    def would_wait(self, ids: Iterable[str]) -> int:
+        """How many commands would be queued or running with these."""
+        return len(self._known.keys() | set(ids))
 
     def forget(self, watcher: Watcher) -> None:
         """Tells `watcher` nothing more."""
@@ -113,7 +124,14 @@ class Intake:
             change = CommandChange(id=record.id, status="rejected", error=refusal.info)
             self._thread.command_changed(change)
             return
-        given = Given(record.id, command, order=record.order, starts=record.starts, origin=origin)
+        given = Given(
+            record.id,
+            command,
+            order=record.order,
+            starts=record.starts,
+            origin=origin,
+            sent=Sent.decode(record.context),
+        )
         runner.accept(given, strategy)
 
     # what the runner and the thread call
@@ -147,7 +165,7 @@ class Intake:
 
     # inside
 
-    async def _make_durable(self, id: str, body: bytes, strategy: Strategy) -> Submission:
+    async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
         thread, runner = self._thread, self._thread.runner
         busy = runner.active_or_queued or self._deciding
         if strategy == "reject" and busy and id not in self._deciding:
@@ -159,7 +177,14 @@ class Intake:
         limit = settings.limits.max_pending_commands
         self._deciding[id] += 1
         try:
-            submission = await self._store.submit(thread.id, id, body, limit=limit, now=settings.clock())
+            submission = await self._store.submit(
+                thread.id,
+                id,
+                body,
+                context=None if sent is None else sent.encode(),
+                limit=limit,
+                now=settings.clock(),
+            )
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
@@ -180,7 +205,8 @@ class Intake:
             # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
             self._thread.check_open()
             state = self.remember(record.id)
-            given = Given(record.id, command, order=record.order, starts=record.starts)
+            sent = Sent.decode(record.context)
+            given = Given(record.id, command, order=record.order, starts=record.starts, sent=sent)
         duplicate = given is None or not submission.created
         self._tell_standing(record, state, watcher, duplicate=duplicate)
         return given

@@ -6,7 +6,7 @@ import msgspec
 
 from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_frame
 from ..core.frames import RunInfo, ServerFrame, Snapshot
-from ..core.operations import Operation
+from ..core.operations import AppendText, Operation
 
 
 class Message(msgspec.Struct, eq=False, gc=False):
@@ -47,10 +47,12 @@ class UpdateMessage(Message, eq=False, gc=False, kw_only=True):
     epoch: int
     seq: int
     data: bytes
+    token: AppendText | None = None
+    """The operation, where it is one that appends text: what comes most needn't be decoded."""
 
     def operations(self) -> list[Operation]:
         """The operations, free of the state."""
-        return decode_log(self.data)
+        return decode_log(self.data) if self.token is None else [self.token]
 
     def _encode(self, encoding: Encoding) -> bytes:
         if encoding == "json":

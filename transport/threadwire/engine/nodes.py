@@ -256,8 +256,7 @@ class Nodes:
     async def _hand_over(self, thread: Thread, timeout_s: float) -> None:
         try:
             with anyio.move_on_after(timeout_s):
-                if not thread.runner.parked:
-                    await thread.runner.ended()
+                await thread.runner.ended(or_waits=True)
             with anyio.move_on_after(self._settings.cancel_grace_s + 2):
                 await thread.runner.shut_down()
                 await thread.flush()

@@ -25,8 +25,7 @@ from ..core.frames import RunStatus
 from ..core.operations import Json, Segment
 
 if TYPE_CHECKING:
-    from types import MappingProxyType
-
+    from .context import Sent
     from .hosting import Hosting
     from .subscriber import Sink
 
@@ -48,10 +47,17 @@ def ended(status: RunStatus) -> bool:
 class Given:
     """A command given to a run, and how far the run has come with it."""
 
-    __slots__ = ("command", "id", "order", "origin", "settled", "starts", "steered", "taken_at")
+    __slots__ = ("command", "id", "order", "origin", "sent", "settled", "starts", "steered", "taken_at")
 
     def __init__(
-        self, id: str, command: Command, *, order: int, starts: int = 0, origin: Sink | None = None
+        self,
+        id: str,
+        command: Command,
+        *,
+        order: int,
+        starts: int = 0,
+        origin: Sink | None = None,
+        sent: Sent | None = None,
     ) -> None:
         self.id = id
         self.command = command
@@ -59,6 +65,8 @@ class Given:
         """Grows with each submit of the thread."""
         self.origin = origin
         """The connection it came from, where that is known."""
+        self.sent = sent
+        """What came along with it, None where it came over a WebSocket."""
         self.starts = starts
         """Runs begun with it that ended in a crash."""
         self.steered = False
@@ -69,7 +77,14 @@ class Given:
 
     def again(self) -> Given:
         """The same for another run."""
-        return Given(self.id, self.command, order=self.order, starts=self.starts, origin=self.origin)
+        return Given(
+            self.id,
+            self.command,
+            order=self.order,
+            starts=self.starts,
+            origin=self.origin,
+            sent=self.sent,
+        )
 
 
 class Batch(Sequence[Command]):
@@ -193,7 +208,7 @@ class Run:
         draft: Draft,
         host: Host,
         given: Sequence[Given],
-        context: MappingProxyType[str, Any],
+        context: Mapping[str, Any],
     ) -> None:
         self.id = id
         self.thread = thread

@@ -11,21 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from ..core.commands import AddToolResult, Command, Resume
 from ..core.document import DetachedWrite
 from ..core.draft import Draft, LockedDraft
-from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded, StoreError
+from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded, StoreError, StoreUnavailable
 from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json, Path
 from .agent import Handler
 from .beside import Beside, NotingDraft, keep_written
+from .context import Sent, context_of, joined
 from .hosting import Hosting, Questions
 from .notes import Notes
 from .run import TRANSITIONS, Batch, Given, Host, Run, ended
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("threadwire")
 
+T = TypeVar("T")
+
 _CRASHED: Final = ErrorInfo("interrupted-by-crash", "the server went down during the run")
 _STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the run")
 
@@ -44,13 +46,17 @@ _STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the
 class _Active:
     """The run that goes on."""
 
-    __slots__ = ("draft", "ended", "given", "record", "rollback", "run", "stop", "task")
+    __slots__ = ("draft", "ended", "given", "record", "rollback", "run", "sent", "stop", "task")
 
-    def __init__(self, record: RunRecord, run: Run, draft: Draft, given: list[Given]) -> None:
+    def __init__(
+        self, record: RunRecord, run: Run, draft: Draft, given: list[Given], sent: Sent | None
+    ) -> None:
         self.record = record
         self.run = run
         self.draft = draft
         self.given = given
+        self.sent = sent
+        """What came along with all that it was given."""
         self.task: asyncio.Task[None] | None = None
         self.stop: tuple[RunStatus, ErrorInfo | None] | None = None
         """How the run is to end, once it has been told to stop."""
@@ -58,9 +64,16 @@ class _Active:
         """Whether what it wrote is to be undone then."""
         self.ended = False
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or its task has and its end is on the way."""
+        return self.ended or (self.task is not None and self.task.done())
+
 
 class Runner:
     """One for each loaded thread; its methods are called by it and by endpoints through it."""
+
+    beside = False
 
     def __init__(self, thread: Thread, owned: Owned) -> None:
         self._thread = thread
@@ -74,8 +87,8 @@ class Runner:
         """The run whose end is being committed; the next starts after that."""
         self._held: list[Given] = []
         """Answers to what a run that was cut may ask again."""
-        self._recovering = False
-        """Whether the run that goes on was cut, and has not asked anything since."""
+        self._cut: RunStatus | None = None
+        """The status in which the run that goes on was cut, until it has asked again."""
         self._beside: set[asyncio.Task[None]] = set()
         """Immediate handlers at work."""
         self._writes_beside = 0
@@ -84,6 +97,7 @@ class Runner:
         self._start_scheduled = False
         self._stopping = False
         self._ends: list[asyncio.Future[None]] = []
+        self._waits_or_ends: list[asyncio.Future[None]] = []
         self._owned: Owned | None = owned
 
     @property
@@ -94,13 +108,18 @@ class Runner:
     @property
     def parked(self) -> bool:
         """Whether all there is to do is to wait for clients, in a run that another owner could go on with."""
-        return (
-            self._thread.agent.continues
-            and self._active is not None
-            and self._active.stop is None
-            and bool(self._thread.waiting)
-            and not (self._queue or self._settling or self._beside or self._held)
-        )
+        return self._can_be_left and not (self._beside or self._held)
+
+    @property
+    def _can_be_left(self) -> bool:
+        """Whether the run waits, and another owner could go on with it."""
+        active = self._active
+        waits = active is not None and active.stop is None and bool(self._thread.waiting)
+        return waits and self._thread.agent.continues
+
+    @property
+    def epoch(self) -> int:
+        return self._thread.epoch
 
     @property
     def base(self) -> int | None:
@@ -110,7 +129,12 @@ class Runner:
     @property
     def active_or_queued(self) -> bool:
         """Whether a run is active or about to start; one that waits for clients is not."""
-        return bool((self._active and not self._thread.waiting) or self._queue)
+        return bool((self._active and not self._waits) or self._queue)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the run waits for clients, or did when it was cut, and has not come to ask again."""
+        return bool(self._thread.waiting) or self._cut == "waiting"
 
     def recover(self) -> None:
         """Takes up what an earlier owner left: ends the run that was cut, queues its commands again."""
@@ -128,13 +152,19 @@ class Runner:
             self._thread.intake.remember(record.id)
             try:
                 command = self._read_again(record, goes_on)
+                handled = self._thread.agent.handler(command) is not None
             except CommandError as refusal:
                 self._thread.command_changed(
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
                 )
                 continue
-            each = Given(record.id, command, order=record.order, starts=record.starts)
-            handled = self._thread.agent.handler(command) is not None
+            each = Given(
+                record.id,
+                command,
+                order=record.order,
+                starts=record.starts,
+                sent=Sent.decode(record.context),
+            )
             if goes_on and record.status == "running" and not handled:
                 given.append(each)
                 continue
@@ -150,12 +180,15 @@ class Runner:
 
     def _read_again(self, record: CommandRecord, goes_on: bool) -> Command:
         """The command of a record. Raises CommandError where it is not to be tried again."""
+        command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
+        handled = self._thread.agent.handler(command) is not None
+        if goes_on and record.status == "running" and not handled:
+            return command  # as often as its run is
         if record.starts >= self._settings.max_starts:
             raise CommandError("gave-up", f"the server went down {record.starts} times during this command")
-        command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
         if not goes_on:
             # Nothing is asked any more that it could answer.
-            self._thread.waiting.take(command, handled=self._thread.agent.handler(command) is not None)
+            self._thread.waiting.take(command, handled=handled)
         return command
 
     def _goes_on(self, cut: RunRecord) -> bool:
@@ -169,27 +202,40 @@ class Runner:
         return _CRASHED
 
     def _go_on(self, cut: RunRecord, given: list[Given]) -> None:
-        starts = cut.starts if cut.status == "waiting" else cut.starts + 1
-        record = msgspec.structs.replace(cut, status="running", starts=starts)
+        # What waited can't have brought the server down.
+        more = 0 if cut.status == "waiting" else 1
+        record = msgspec.structs.replace(cut, status="running", starts=cut.starts + more)
         self._thread.run_changed(record)
-        draft = self._make_draft()
-        active = _Active(record, self._make_run(record.id, draft, given, host=self), draft, given)
-        self._active = active
-        self._recovering = True
+        for each in given:
+            each.starts += more - 1
+            self._thread.command_changed(
+                CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
+            )
+            if isinstance(each.command, AddToolResult):
+                self._thread.waiting.note_answered(each.command.tool_call_id)
+        self._cut = cut.status
+        active = self._make_active(record, given, Sent.decode(cut.context))
         self._spawn(active, self._execute_again(active))
+
+    def _make_active(self, record: RunRecord, given: list[Given], sent: Sent | None) -> _Active:
+        draft = self._make_draft()
+        # `given` grows with what comes into the run; its batch doesn't.
+        run = self._make_run(record.id, draft, tuple(given), host=self, sent=sent)
+        active = self._active = _Active(record, run, draft, given, sent)
+        return active
 
     # the queue
 
     def accept(self, given: Given, strategy: Strategy) -> None:
         """Takes a durable command into the queue, or to where its strategy sends it."""
         handler = self._thread.agent.handler(given.command)
-        if self._recovering and handler is None and isinstance(given.command, Resume | AddToolResult):
+        if self._cut is not None and handler is None and isinstance(given.command, Resume | AddToolResult):
             self._held.append(given)
             return
         try:
             effect = self._thread.waiting.take(given.command, handled=handler is not None)
-        except CommandError as refusal:
-            self.reject(given, refusal.info)
+        except Exception as refusal:  # what a host checks answers by is the agent's code
+            self.reject(given, self.error_info(refusal))
             return
         if effect == "done":
             self.apply(given)
@@ -198,24 +244,24 @@ class Runner:
             self._give(given)
             self._thread.waiting.deliver(given)
             return
-        waiting = bool(self._thread.waiting)
-        if handler is not None and (handler.immediate or waiting):
+        if handler is not None and (handler.immediate or self._waits):
             self._start_beside(given)
             return
         active = self._active
-        if waiting and active is not None:
+        if self._waits and active is not None:
             # A waiting run is not active: what comes starts over.
             self._stop(active, "cancelled", None)
             strategy = "enqueue"
         steers = strategy == "steer" and handler is None
+        if steers and self._thread.agent.continues and isinstance(given.command, AddToolResult):
+            steers = False  # a host asks for results
         if steers and active is not None and not active.ended and active.stop is None:
             self._give(given)
             active.run.inbox.deliver(given)
             return
         self._queue[given.id] = given
         if strategy in ("interrupt", "rollback") and active is not None:
-            active.rollback = active.rollback or strategy == "rollback"
-            self._stop(active, "cancelled", None)
+            self._stop(active, "cancelled", None, rollback=strategy == "rollback")
         self._advance()
 
     def _give(self, given: Given) -> None:
@@ -223,13 +269,15 @@ class Runner:
         assert self._active is not None
         given.steered = True
         self._active.given.append(given)
+        self._active.sent = joined([self._active.sent, given.sent])
+        self._thread.absence.changed()
         self._thread.command_changed(
             CommandChange(id=given.id, status="running", starts=given.starts + 1), before=True
         )
 
     def _replay_held(self) -> None:
         """The run has asked, or has ended: now it can be told what the answers held back answer."""
-        self._recovering = False
+        self._cut = None
         held, self._held = self._held, []
         for given in held:
             self.accept(given, "enqueue")
@@ -246,31 +294,43 @@ class Runner:
             return
         given = sorted(self._queue.values(), key=lambda each: each.order)
         self._queue.clear()
+        sent = joined([each.sent for each in given])
         record = RunRecord(
             id=self._settings.new_id(),
             status="running",
             started_at=self._settings.clock(),
             base=self._thread.head,
+            context=None if sent is None else sent.encode(),
         )
         self._thread.run_changed(record)
-        self._written_beside.clear()
+        if not self._thread.document.dirty:  # else what was written before comes after the base
+            self._written_beside.clear()
         for each in given:
             self._thread.command_changed(
                 CommandChange(id=each.id, status="running", starts=each.starts + 1), before=True
             )
-        draft = self._make_draft()
-        active = _Active(record, self._make_run(record.id, draft, given, host=self), draft, given)
-        self._active = active
-        self._spawn(active, self._execute(active, tuple(given)))
+        active = self._make_active(record, given, sent)
+        self._spawn(active, self._execute(active, active.run.commands.given))
 
     def _spawn(self, active: _Active, work: Coroutine[Any, Any, None]) -> None:
         active.task = self._thread.spawn(work)
         active.task.add_done_callback(lambda task: self._finished(active, task))
+        self._thread.absence.changed()
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long the run that is at work may go on with nobody there to see it; None: for ever."""
+        active = self._active
+        if active is None or active.ended or active.stop or active.record.status != "running":
+            return None
+        return None if active.sent is None else active.sent.absence_s
 
     def _make_draft(self) -> Draft:
         return (LockedDraft if self._thread.agent.blocking else Draft)(self._thread.document)
 
-    def _make_run(self, id: str, draft: Draft, given: Sequence[Given], *, host: Host) -> Run:
+    def _make_run(
+        self, id: str, draft: Draft, given: Sequence[Given], *, host: Host, sent: Sent | None
+    ) -> Run:
         return Run(
             id=id,
             thread=self._thread.id,
@@ -278,7 +338,7 @@ class Runner:
             draft=draft,
             host=host,
             given=given,
-            context=MappingProxyType({}),
+            context=context_of(sent),
         )
 
     async def _execute(self, active: _Active, batch: Sequence[Given]) -> None:
@@ -385,13 +445,26 @@ class Runner:
         return active.given[0].origin if active is not None and active.given else None
 
     def hosting(self, run: Run, draft: Draft) -> Hosting:
-        return Hosting(draft, self, run.commands, run.inbox)
+        return Hosting(draft, self, run)
 
     async def ask(self, questions: Questions) -> Sequence[Given]:
-        if self._recovering:
+        for given in [given for given in self._queue.values() if self._answers(given, questions)]:
+            del self._queue[given.id]
+            self._held.append(given)
+        if self._cut is not None or self._held:
             # Once the questions stand, which is before `ask` first waits.
             self._loop.call_soon(self._replay_held)
         return await self._thread.waiting.ask(questions, self._origin)
+
+    def _answers(self, given: Given, questions: Questions) -> bool:
+        """Whether a command that came before these were asked is a result of a call among them."""
+        command = given.command
+        if not isinstance(command, AddToolResult) or self._thread.agent.handler(command) is not None:
+            return False
+        return command.tool_call_id in questions.calls
+
+    def client_tools(self) -> frozenset[str]:
+        return frozenset(tool for subscriber in self._thread.executors for tool in subscriber.tools)
 
     async def stored_notes(self) -> dict[str, bytes]:
         return await self._thread.stored_notes()
@@ -407,6 +480,9 @@ class Runner:
             active.record = msgspec.structs.replace(active.record, status=status)
             if active.stop is None:
                 self._thread.run_changed(active.record)
+        if self._can_be_left:
+            self._wake(self._waits_or_ends)
+        self._thread.absence.changed()
 
     # handlers beside the run
 
@@ -422,7 +498,7 @@ class Runner:
         draft = NotingDraft(self._thread.document, self._written_beside)
         active = self._active
         id = active.record.id if active else self._settings.new_id()
-        run = self._make_run(id, draft, (), host=Beside(self))
+        run = self._make_run(id, draft, (), host=Beside(self), sent=given.sent)
         handler = self._thread.agent.handler(given.command)
         assert handler is not None
         try:
@@ -462,8 +538,10 @@ class Runner:
         """
         await self._thread.be_current()
         if run is None:
-            queue, self._queue = self._queue, {}
-            for given in queue.values():
+            queue = [*self._queue.values(), *self._held]
+            self._queue.clear()
+            self._held.clear()
+            for given in queue:
                 self._thread.command_changed(CommandChange(id=given.id, status="cancelled"))
         active = self._active
         current = active.record.id if active is not None else self._settling
@@ -474,6 +552,11 @@ class Runner:
         elif run is None and queue:
             await self._thread.flush()
         return self._thread.run_info
+
+    def stop(self) -> None:
+        """Stops the run, if there is one, as cancelled; the queue stays."""
+        if self._active is not None:
+            self._stop(self._active, "cancelled", None)
 
     def fail(self, error: ErrorInfo) -> None:
         """Stops the run as failed."""
@@ -493,7 +576,8 @@ class Runner:
         """
         self._stopping = True
         active = self._active
-        if active is not None and active.stop is None and self._thread.agent.continues:
+        goes_on = active is not None and active.stop is None and not active.over
+        if active is not None and goes_on and self._thread.agent.continues:
             await self._leave(active)
         elif active is not None:
             self._stop(active, "failed", _STOPPED)
@@ -504,21 +588,37 @@ class Runner:
     async def _leave(self, active: _Active) -> None:
         """Stops a run where it is; that the server was stopped in order doesn't count as a crash."""
         active.ended = True
+        self._cut = active.record.status
         if active.record.status == "running":
-            active.record = msgspec.structs.replace(active.record, starts=0)
+            active.record = msgspec.structs.replace(active.record, starts=active.record.starts - 1)
             self._thread.run_changed(active.record, tell=False)
+            for given in active.given:
+                if not given.settled:
+                    self._thread.command_changed(
+                        CommandChange(id=given.id, status="running", starts=given.starts), before=True
+                    )
         assert active.task is not None
         active.task.cancel()
         await asyncio.wait([active.task], timeout=self._settings.cancel_grace_s)
         active.draft.revoke()
         self._active = None
 
-    async def ended(self) -> None:
-        """Returns when no run goes on and its end is committed."""
-        if self._active is not None or self._settling is not None:
+    async def ended(self, *, or_waits: bool = False) -> None:
+        """Returns when no run goes on and its end is committed.
+
+        With `or_waits` also when one waits for clients that another owner could go on with.
+        """
+        goes_on = self._active is not None or self._settling is not None
+        if goes_on and not (or_waits and self._can_be_left):
             future: asyncio.Future[None] = self._loop.create_future()
-            self._ends.append(future)
+            (self._waits_or_ends if or_waits else self._ends).append(future)
             await self._thread.wait(future)
+
+    def _wake(self, futures: list[asyncio.Future[None]]) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+        futures.clear()
 
     def abandon(self) -> None:
         """The thread is lost: stops the task and writes nothing more."""
@@ -531,14 +631,21 @@ class Runner:
                 active.task.cancel()
         for task in self._beside:
             task.cancel()
+        self._thread.absence.changed()
 
-    def _stop(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
-        if active.ended or active.stop is not None:
+    def _stop(
+        self, active: _Active, status: RunStatus, error: ErrorInfo | None, *, rollback: bool = False
+    ) -> None:
+        if active.over:
+            return
+        if active.stop is not None:
+            # A run that fails keeps what it wrote.
+            active.rollback = active.rollback or (rollback and active.stop[0] == "cancelled")
             return
         assert active.task is not None
-        if active.task.done():
-            return  # its end is on the way
+        active.rollback = rollback
         active.stop = (status, error)
+        self._thread.absence.changed()
         active.run.mark_cancelled()
         active.task.cancel()
         self._loop.call_later(self._settings.cancel_grace_s, self._overdue, active)
@@ -578,6 +685,7 @@ class Runner:
     def _end(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         self._thread.waiting.drop()
         active.ended = True
+        self._thread.absence.changed()
         active.draft.revoke()
         if active.rollback:
             self._thread.spawn(self._end_undone(active, status, error))
@@ -588,8 +696,9 @@ class Runner:
         """Undoes what the run wrote, by one update, and ends it."""
         thread = self._thread
         try:
-            old = await thread.state_at(active.record.base)
-            notes = Notes(await thread.stored_notes(), check=lambda: None, changed=self.note)
+            # First it becomes durable: what is applied by it has to have been in the state.
+            await thread.flush()
+            old, notes = await self._patiently(lambda: self._read_base(active.record.base))
         except StoreError as failure:
             thread.lose(failure)
             return
@@ -598,11 +707,34 @@ class Runner:
         else:
             if thread.closed:
                 return
-            with suppress(DetachedWrite):  # it is being undone
-                thread.document.check_loans(last=True)
-            thread.document.replace(keep_written(old, thread.document.root, self._written_beside))
-            thread.agent.rolled_back(notes)
+            try:
+                self._undo(active.record.id, old, Notes(notes, check=lambda: None, changed=self.note))
+            except Exception:
+                logger.exception("thread %s: not all of the run %s was undone", thread.id, active.record.id)
         self._conclude(active, status, error)
+
+    async def _read_base(self, base: int) -> tuple[Json, dict[str, bytes]]:
+        return await self._thread.state_at(base), await self._thread.stored_notes()
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` returns, tried again for as long as a failing append is."""
+        failing_since: float | None = None
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable:
+                now = self._loop.time()
+                failing_since = now if failing_since is None else failing_since
+                if self._thread.closed or now - failing_since >= self._settings.store_patience_s:
+                    raise
+                await asyncio.sleep(0.05 + (now - failing_since) / 4)
+
+    def _undo(self, run: str, old: Json, notes: Notes) -> None:
+        document = self._thread.document
+        with suppress(DetachedWrite):  # it is being undone
+            document.check_loans(last=True)
+        document.replace(keep_written(old, document.root, self._written_beside))
+        self._thread.agent.rolled_back(run, notes)
 
     def _conclude(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         try:
@@ -619,7 +751,7 @@ class Runner:
         """Settles what the run was given, or gives it back to the queue."""
         back: list[Given] = []
         left = [given for given in active.given if not given.settled]
-        took_any = any(given.taken_at is not None for given in active.given)
+        took_any = any(given.taken_at is not None or given.settled for given in active.given)
         for given in left:
             taken = given.taken_at is not None
             if error is _STOPPED:
@@ -647,6 +779,10 @@ class Runner:
             else:
                 back.append(given)
         for given in back:
+            if isinstance(given.command, Resume) and self._thread.agent.handler(given.command) is None:
+                # It came while the run asked, but the run has ended without it.
+                self.reject(given, ErrorInfo("unknown-interrupt", "the run ended without this answer"))
+                continue
             given.settled = True  # here: a task that goes on in spite of all has no part in it any more
             self._thread.command_changed(CommandChange(id=given.id, status="queued", starts=given.starts))
             self._queue[given.id] = given.again()
@@ -657,17 +793,17 @@ class Runner:
             return
         self._settling = None
         self._active = None
-        ends, self._ends = self._ends, []
-        for future in ends:
-            if not future.done():
-                future.set_result(None)
+        self._wake(self._ends)
+        self._wake(self._waits_or_ends)
         self._thread.touch()
         self._replay_held()
         self._advance()
 
     def _ending(self, record: RunRecord, status: RunStatus, error: ErrorInfo | None) -> RunRecord:
         assert status in TRANSITIONS[record.status]
-        return msgspec.structs.replace(record, status=status, error=error, ended_at=self._settings.clock())
+        return msgspec.structs.replace(
+            record, status=status, error=error, ended_at=self._settings.clock(), context=None
+        )
 
     def error_info(self, error: BaseException) -> ErrorInfo:
         """What clients see of an agent's exception; the log has the rest."""

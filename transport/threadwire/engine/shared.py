@@ -101,6 +101,7 @@ class SharedStore(Store, Protocol):
         command: str,
         body: bytes,
         *,
+        context: bytes | None = None,
         limit: int,
         now: float,
         strategy: Strategy = "enqueue",

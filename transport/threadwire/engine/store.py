@@ -40,7 +40,8 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A command in a thread's inbox. `order` grows with each submit of the thread.
 
     `body` is the RFC 8785 form of the command, so that equal commands have equal bodies.
-    `starts` counts the runs that were started with it and have not ended in order.
+    `starts` counts the runs that were started with it and have not ended in order. `context` is what
+    came along with it, for its run (see the module `context`); None once the command is settled.
     """
 
     id: str
@@ -50,6 +51,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 0
     seq: int | None = None
     error: ErrorInfo | None = None
+    context: bytes | None = None
 
 
 class CommandChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times are UNIX seconds.
 
     `base` is the thread's head when the run began. `starts` counts how often it was begun or, after
-    a crash, gone on with.
+    a crash, gone on with. `context` is what came along with its commands, None once it has ended.
     """
 
     id: str
@@ -76,6 +78,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     base: int = 0
     starts: int = 1
+    context: bytes | None = None
 
 
 class ThreadRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +91,21 @@ class ThreadRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     updated_at: float
     custom: dict[str, Json] = msgspec.field(default_factory=dict)
+
+
+class ThreadName(msgspec.Struct, frozen=True):
+    """Which thread an id names. `id` is the thread's own, where another name of it was asked for."""
+
+    id: str
+    anonymous: bool
+
+
+class OtherName(Exception):
+    """The id is another name of a thread."""
+
+    def __init__(self, thread: str) -> None:
+        super().__init__(thread)
+        self.thread = thread
 
 
 class ThreadPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +199,7 @@ class Store(Protocol):
         and at least `now` in milliseconds when a new one is taken. Where the thread's epoch
         changes by this call, one row with the operations `[]` is added to its log under the new
         epoch (it is part of `head` and `tail`); acquired again by the same owner, nothing is written.
+        Raises OtherName where the id is one.
         """
         ...
 
@@ -196,12 +215,19 @@ class Store(Protocol):
         ...
 
     async def submit(
-        self, thread: str, command: str, body: bytes, *, limit: int, now: float
+        self,
+        thread: str,
+        command: str,
+        body: bytes,
+        *,
+        context: bytes | None = None,
+        limit: int,
+        now: float,
     ) -> Submission | None:
         """Puts a command into the inbox of an existing thread, durably, once per id.
 
         The first submit of an id makes it `queued`; later ones return the record as it stands,
-        whatever their body. None where `limit` commands are queued or running already. Submits
+        whatever their body and context. None where `limit` commands are queued or running already. Submits
         are ordered as called. Raises KeyError where the thread doesn't exist.
         """
         ...
@@ -236,8 +262,27 @@ class Store(Protocol):
         """Threads with a run that has not ended, or with commands queued or running."""
         ...
 
-    async def create(self, record: ThreadRecord) -> bool:
-        """False where a thread of that id exists."""
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
+        """False where the id names a thread. An anonymous one isn't listed."""
+        ...
+
+    async def find_name(self, id: str) -> ThreadName | None:
+        """The thread that an id names, None where it names none."""
+        ...
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        """Makes `name` another name of an anonymous thread, for as long as that lives.
+
+        With `keep` it isn't anonymous any longer. Where a thread without any operation or command has that
+        id and the same agent, it is removed, and the other one gets its title, archive flag and `custom`.
+
+        False, and nothing changed, where the thread isn't anonymous (unless `name` is its name already),
+        or `name` is that of another one.
+        """
+        ...
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        """Anonymous threads that were last updated before, the longest unused first."""
         ...
 
     async def thread(self, thread: str) -> ThreadRecord | None: ...
@@ -245,7 +290,10 @@ class Store(Protocol):
     async def threads(
         self, *, archived: Archived, agent: str | None, limit: int, cursor: str | None
     ) -> ThreadPage:
-        """By updated_at, the newest first, ties by id. Raises ValueError for a cursor it didn't give."""
+        """By updated_at, the newest first, ties by id; no anonymous ones.
+
+        Raises ValueError for a cursor it didn't give.
+        """
         ...
 
     async def update_thread(

@@ -115,6 +115,7 @@ class Subscriber:
         self.thread = thread
         if self._snapshot_due or not resumes:
             self.need_snapshot()
+            self.drain_or_lag()
 
     def begin(self, position: Position) -> None:
         """Takes the client's own position for the one put on the connection."""

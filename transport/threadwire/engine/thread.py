@@ -32,9 +32,11 @@ from ..core.errors import (
     WriteConflict,
 )
 from ..core.frames import CommandState, Error, Position, RunInfo, Strategy, Update
-from ..core.operations import Json, apply_in_place
+from ..core.operations import AppendText, Json, apply_in_place
 from ..core.session import read_position
+from .absence import Absence
 from .agent import Agent
+from .context import Sent
 from .history import History
 from .intake import Intake, Watcher
 from .message import Message, SnapshotMessage, UpdateMessage
@@ -64,6 +66,8 @@ _SNAPSHOT_ROWS: Final = 5000
 _RUN_BYTES: Final = 32 * 1024 * 1024
 """What a run may write in rows after a snapshot before another is stored."""
 _LOG_PAGE: Final = 1000
+_NOTHING: Final = encode_log(())
+"""The row of a new owner."""
 
 T = TypeVar("T")
 
@@ -141,6 +145,8 @@ class Thread:
         "_stored_bytes",
         "_stored_seq",
         "_storing_snapshot",
+        "_written",
+        "absence",
         "agent",
         "agent_name",
         "closed",
@@ -186,6 +192,7 @@ class Thread:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._document, self._history = self._load(owned)
+        self._written = owned.snapshot is not None or any(row.data != _NOTHING for row in owned.tail)
         self._head = owned.head
         self._committed = owned.head
         self._facts: _Facts | None = None
@@ -213,6 +220,7 @@ class Thread:
             settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
         )
         self._log_bytes = 0
+        self.absence = Absence(self)
         self._notes: dict[str, bytes] | None = None
         self.intake = Intake(self, store)
         self.runner = Runner(self, owned)
@@ -261,6 +269,11 @@ class Thread:
         return self._history.epoch_at(self._committed), self._committed
 
     @property
+    def has_readers(self) -> bool:
+        """Whether anyone follows it, wherever they are connected."""
+        return bool(self.subscribers) or (self.guests is not None and self.guests.readers > 0)
+
+    @property
     def executors(self) -> list[Subscriber]:
         """All who may execute tools, wherever they are connected, in the order they came."""
         if self.guests is None:
@@ -270,8 +283,8 @@ class Thread:
 
     @property
     def untouched(self) -> bool:
-        """Whether no update was ever made or is about to be."""
-        return not self._head and not self._document.dirty
+        """Whether nothing was ever written or run; that it had several owners is no writing."""
+        return not self._written and not self._document.dirty and self._shown_run is None
 
     @property
     def size(self) -> int:
@@ -289,7 +302,7 @@ class Thread:
         return not (
             self.subscribers
             or self.pins
-            or (self.runner.busy and not self.runner.parked)
+            or (self.runner.busy and not (self.runner.parked and not self.intake.watched))
             or self._inflight
             or self._facts is not None
             or self._document.dirty
@@ -320,6 +333,7 @@ class Thread:
         # From here to the end nothing awaits: no update can come between.
         self.check_open()
         self.subscribers[subscriber] = None
+        self.absence.changed()
         if sink.encoding == "json":
             self._json_readers += 1
         if not resumed:
@@ -339,6 +353,7 @@ class Thread:
             if subscriber.sink.encoding == "json":
                 self._json_readers -= 1
             self.waiting.left(subscriber)
+            self.absence.changed()
             self.touch()
 
     def take_over(self, other: Thread, *, resumes: bool) -> None:
@@ -525,10 +540,12 @@ class Thread:
         strategy: Strategy | None,
         watcher: Watcher,
         origin: Sink | None = None,
+        sent: Sent | None = None,
     ) -> None:
         """Takes a command; `watcher` is told of every status from queued on.
 
-        `origin` is the connection it came from, which executes tools for it if it can.
+        `origin` is the connection it came from, which executes tools for it if it can; `sent` is what came
+        along with it over HTTP.
 
         Raises:
             CommandError: refused before it was queued.
@@ -538,7 +555,7 @@ class Thread:
         self.check_open()
         self.touch()
         # In a task of the thread's own: whoever sent it may be gone before the store has answered.
-        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin))
+        taking = self.spawn(self.intake.take(id, body, strategy or "enqueue", watcher, origin, sent))
         taking.add_done_callback(_note_failure)
         await asyncio.shield(taking)
 
@@ -568,6 +585,10 @@ class Thread:
         """The agent's notes, ahead of the store's by what is recorded. Raises StoreError."""
         if self._notes is None:
             stored = await self._store.notes(self.id)
+            if self.guests is not None:
+                # Another owner's notes don't belong to the state that is here.
+                await self.guests.confirm(anew=True)
+                self.check_open()
             if self._notes is None:
                 self._notes = stored
         return self._notes
@@ -662,16 +683,19 @@ class Thread:
                 self._encoded.clear()
             data = encode_log(operations)
             self._head += 1
+            self._written = True
             encoder = self._encoder
+            first = operations[0]
             update = UpdateMessage(
                 encoder=encoder,
                 epoch=self.epoch,
                 seq=self._head,
                 data=data,
                 json=encoder.json(self._head, operations) if self._json_readers else None,
+                token=first if type(first) is AppendText and len(operations) == 1 else None,
             )
             # Strings of the state that anyone else holds can't grow in place.
-            del operations
+            del operations, first
         snapshots = None
         if self._snapshot_waiters:
             snapshots = self._encode_for_waiters()
@@ -848,15 +872,22 @@ class Thread:
     @property
     def worth_storing(self) -> bool:
         """Whether a stored snapshot would make the next loading shorter."""
-        return self._head - self._stored_seq > 20
+        return self._head - self._stored_seq > 20 and not self._base_at_stake
+
+    @property
+    def _base_at_stake(self) -> bool:
+        """Whether a snapshot would drop the last that leads to the run's start, which may be rolled back to.
+
+        So would the second that is stored after the run began.
+        """
+        base = self.runner.base
+        return base is not None and self._stored_seq > base
 
     def _store_snapshot_if_due(self, written: int) -> None:
         """`written`: the bytes of the rows since the last."""
         large = written > max(_SNAPSHOT_BYTES, self.size)
         due = large or self._head - self._stored_seq > _SNAPSHOT_ROWS
-        base = self.runner.base
-        if base is not None and self._stored_seq > base:
-            # A second one in a run drops the last that leads to the run's start, which may be rolled back to.
+        if self._base_at_stake:
             due = written > _RUN_BYTES
         if due and not self._storing_snapshot:
             self._storing_snapshot = True

@@ -16,14 +16,15 @@ import anyio
 import msgspec
 
 from ..core.draft import RESERVED
-from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
+from ..core.errors import ErrorInfo, Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.operations import Json
 from .agent import Agent
+from .feed import Feeds
 from .guests import Guests
 from .nodes import Nodes
 from .settings import Settings
 from .shared import SharedStore
-from .store import Owned, Store, ThreadRecord
+from .store import OtherName, Owned, Store, ThreadRecord
 from .thread import Moved, Thread
 
 logger = logging.getLogger("threadwire")
@@ -50,6 +51,7 @@ class Threads:
         self.store = store
         self.settings = settings
         self.draining = False
+        self.feeds = Feeds()
         self._threads: dict[str, Thread] = {}
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -104,26 +106,37 @@ class Threads:
         """The thread, made if there is none; `state` seeds a new one.
 
         Raises:
-            Refused: `not-found` for an unknown agent, `agent-mismatch`, `seeding-disabled`.
+            Refused: `not-found` for an unknown agent, `agent-mismatch`, `seeding-disabled`; `conflict`
+                where the id is another name of a thread.
             StoreError: it could not be loaded.
         """
+        try:
+            return await self._get(id, agent, state)
+        except OtherName as other:
+            message = f"this is another name of the thread {other.thread}; open that"
+            raise Refused("conflict", message, "thread") from None
+
+    async def _get(self, id: str, agent: str | None, state: Json) -> Thread:
         if agent is not None and agent not in self.agents:
             raise Refused("not-found", f"no agent {agent[:100]!r} is served here", "agent")
         if state is not msgspec.UNSET and await self._load(id, None) is None:
             # Before anything is made of it.
-            _check_seed(self.agents[agent or self.default_agent], state)
+            _first_state(self.agents[agent or self.default_agent], state)
         thread = await self._load(id, agent or self.default_agent)
         assert thread is not None
         if agent is not None and thread.agent_name != agent:
             raise Refused("agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent")
         if state is not msgspec.UNSET and thread.untouched:
-            _check_seed(thread.agent, state)
-            thread.document.replace(state)
+            thread.document.replace(_first_state(thread.agent, state))
+            await thread.flush()  # before a command can be durable that counts on it
         return thread
 
     async def find(self, id: str) -> Thread | None:
-        """The thread, None where there is none. Raises as `get`."""
-        return await self._load(id, None)
+        """The thread that the id names, None where there is none. Raises as `get`, but for `conflict`."""
+        try:
+            return await self._load(id, None)
+        except OtherName as other:
+            return await self._load(other.thread, None)
 
     async def _load(self, id: str, agent: str | None) -> Thread | None:
         thread = self._threads.get(id)
@@ -232,7 +245,7 @@ class Threads:
         thread.close()
         thread.runner.abandon()
         # Whoever asks for the thread meanwhile waits, and finds none.
-        removal = self.begin(id, "find", self._remove(thread))
+        removal = self.begin(thread.id, "find", self._remove(thread))
         await asyncio.shield(removal)
         return True
 
@@ -264,17 +277,18 @@ class Threads:
             thread.runner.hold()
         if self.nodes is not None:
             await self.nodes.hand_over(timeout_s)
+            self.feeds.end(ErrorInfo("draining", "the server is stopping"))
             return
         with anyio.move_on_after(timeout_s):
             for thread in threads:
-                if not thread.runner.parked:
-                    await self._quietly(thread.runner.ended())
+                await self._quietly(thread.runner.ended(or_waits=True))
         with anyio.move_on_after(self.settings.cancel_grace_s + 2):
             async with anyio.create_task_group() as group:
-                for thread in threads:
+                for thread in self.loaded():  # some were loaded meanwhile
                     group.start_soon(self._quietly, thread.runner.shut_down())
-            for thread in threads:
+            for thread in self.loaded():
                 await self._quietly(thread.flush())
+        self.feeds.end(ErrorInfo("draining", "the server is stopping"))
 
     async def _quietly(self, call: Coroutine[Any, Any, None]) -> None:
         try:
@@ -313,6 +327,8 @@ class Threads:
                     await thread.intake.watch_on(lost.intake)
             except StoreError:
                 continue
+            except OtherName:
+                return
             except Refused as error:
                 logger.warning("thread %s can't be taken up: %s", lost.id, error)
             return
@@ -320,6 +336,13 @@ class Threads:
     def _drop(self, thread: Thread) -> None:
         if self._threads.get(thread.id) is thread:
             del self._threads[thread.id]
+
+    def forget(self, id: str) -> None:
+        """Drops a thread that another one has taken the place of."""
+        thread = self._threads.get(id)
+        if thread is not None:
+            self.unload(thread)
+            thread.dismiss("not-found", "this is another name of a thread now; open that")
 
     def unload(self, thread: Thread) -> None:
         """Forgets a thread that nobody uses."""
@@ -370,11 +393,12 @@ async def again(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await call()
 
 
-def _check_seed(agent: Agent, state: Json) -> None:
-    """Raises Refused where the agent takes no first state, or not this one. Spec: PROTOCOL.md §9.5."""
+def _first_state(agent: Agent, state: Json) -> dict[str, Json]:
+    """What a thread begins with. Raises Refused where it can't be that. Spec: PROTOCOL.md §9.5."""
     if not agent.seed:
         raise Refused("seeding-disabled", "this agent takes no first state from clients", "state")
     if type(state) is not dict:
         raise Refused("invalid-frame", "a first state is an object", "state")
     if RESERVED in state:
         raise Refused("reserved-key", "the root key 'threadwire' is the server's", "state.threadwire")
+    return agent.read_seed(state)

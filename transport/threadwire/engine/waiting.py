@@ -64,14 +64,14 @@ class Waiting:
         """The last calls that have their result: another may come after their run."""
         self._asked: Questions | None = None
         """What a host asked last: that it has answers to some doesn't make the others void."""
-        self._unanswered: set[str] = set()
-        """Of that, what no answer has come to."""
+        self._unanswered: set[str | None] = set()
+        """Of that, what no answer has come to; None is the breakpoint."""
         self._answers: list[Given] = []
         self._arrival: asyncio.Future[None] | None = None
 
     def __bool__(self) -> bool:
         """Whether the run waits."""
-        return bool(self._open) or self._arrival is not None
+        return bool(self._open) or (self._arrival is not None and not self._arrival.done())
 
     # what runs call
 
@@ -98,9 +98,10 @@ class Waiting:
 
     async def ask(self, questions: Questions, origin: Sink | None) -> list[Given]:
         """Asks the clients, and returns the commands that answer once there is one."""
-        answered = [self._answer_to(given.command) for given in self._answers]
+        answered = {id for given in self._answers for id in _answered_by(given.command)}
         self._asked = questions
-        self._unanswered = {*questions.interrupts, *questions.calls} - {id for ids in answered for id in ids}
+        asked = {*questions.interrupts, *questions.calls, *((None,) if questions.breakpoint else ())}
+        self._unanswered = asked - answered
         self._put_all(
             "interrupts", {id: value for id, value in questions.interrupts.items() if id in self._unanswered}
         )
@@ -114,19 +115,20 @@ class Waiting:
             if id not in self._calls:
                 self._calls[id] = ToolCall(id, call.name, call.args, origin)
         if not self._answers:
-            self._arrival = self._loop.create_future()
+            arrival = self._arrival = self._loop.create_future()
             self._thread.runner.waits(True)
             try:
                 if self._calls:
                     await self._thread.flush()
-                    for asked in list(self._calls.values()):
-                        if not asked.durable:
-                            asked.durable = True
-                            self._assign(asked)
-                await self._arrival
+                    for each in list(self._calls.values()):
+                        if not each.durable:
+                            each.durable = True
+                            self._assign(each)
+                await arrival
             finally:
-                self._arrival = None
-                self._thread.runner.waits(False)
+                if self._arrival is arrival:  # else the run has ended, though whoever waits here has not
+                    self._arrival = None
+                    self._thread.runner.waits(False)
         answers, self._answers = self._answers, []
         return answers
 
@@ -135,6 +137,7 @@ class Waiting:
         self._answers.append(given)
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
+            self._thread.runner.waits(False)
 
     # what the runner calls
 
@@ -142,7 +145,7 @@ class Waiting:
         """What the command does to what is open. `handled`: the agent has a handler for this type.
 
         Raises:
-            CommandError: `unknown-interrupt` or `already-answered`.
+            CommandError: `unknown-interrupt`, `unknown-tool-call` or `already-answered`.
         """
         if isinstance(command, Resume) and not handled:
             self._check_resume(command)
@@ -160,52 +163,59 @@ class Waiting:
                 return "done"
             if id in self._answered:
                 raise CommandError("already-answered", "this call has its result", "command.toolCallId")
+            if self and self._asked is not None and not handled:
+                # As a command of another run it would end this one.
+                raise CommandError("unknown-tool-call", "no such call is open", "command.toolCallId")
         return "none"
 
     def _check_resume(self, command: Resume) -> None:
-        asked = self._asked
         for id in command.answers:
-            open_ids = self._unanswered if asked is not None else self._open
-            if id not in open_ids or id in self._calls:
+            if id not in (self._unanswered if self._asked is not None else self._open) or id in self._calls:
                 raise CommandError(
                     "unknown-interrupt",
                     f"no open interrupt has the id {id[:100]!r}",
                     f"command.answers.{id[:100]}",
                 )
-        if not command.answers and not (asked is not None and asked.breakpoint):
+        if not command.answers and None not in self._unanswered:
             raise CommandError("unknown-interrupt", "no run waits at a breakpoint", "command.answers")
 
     def _take_answer(self, command: Command) -> Effect:
         assert self._asked is not None
         self._asked.check(command)
-        for id in self._answer_to(command):
+        for id in _answered_by(command):
             self._unanswered.discard(id)
+            if id is None:
+                continue
             if self._calls.pop(id, None) is not None:
-                self._note_answered(id)
+                self.note_answered(id)
                 self._remove("tool_calls", id)
             else:
                 self._remove("interrupts", id)
         return "answer"
 
-    def _answer_to(self, command: Command) -> list[str]:
-        if isinstance(command, AddToolResult):
-            return [command.tool_call_id]
-        return list(command.answers) if isinstance(command, Resume) else []
+    def note_answered(self, id: str) -> None:
+        """A call has its result."""
+        self._answered[id] = None
+        if len(self._answered) > _MAX_ANSWERED:
+            del self._answered[next(iter(self._answered))]
 
     def drop(self) -> None:
         """The run has ended: what is open goes, and what waits for it is cancelled."""
         for id, future in list(self._open.items()):
             self._close("tool_calls" if id in self._calls else "interrupts", id)
             future.cancel()
-        if self._asked is not None:
-            self._asked = None
-            self._unanswered.clear()
-            self._answers.clear()
-            self._calls.clear()
-            self.forget_earlier()
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+            self._thread.runner.waits(False)
+        self._asked = None
+        self._unanswered.clear()
+        self._answers.clear()
+        self._calls.clear()
+        self.forget_earlier()
 
     def forget_earlier(self) -> None:
-        """Takes out what a run of an earlier owner left open."""
+        """Takes out what is left open, as by a run of an earlier owner."""
         for kind in _KINDS:
             for id in list(self._area(kind)):
                 self._remove(kind, id)
@@ -250,13 +260,8 @@ class Waiting:
         if not future.done():
             future.set_result(answer)
         if kind == "tool_calls":
-            self._note_answered(id)
+            self.note_answered(id)
         self._close(kind, id)
-
-    def _note_answered(self, id: str) -> None:
-        self._answered[id] = None
-        if len(self._answered) > _MAX_ANSWERED:
-            del self._answered[next(iter(self._answered))]
 
     def _close(self, kind: Kind, id: str) -> None:
         if self._open.pop(id, None) is None:
@@ -277,7 +282,7 @@ class Waiting:
             call.subscriber.tool(Message(frame))
 
     def _reassign(self, call: ToolCall) -> None:
-        if call.id in self._calls and call.subscriber not in self._thread.executors:
+        if self._calls.get(call.id) is call and call.subscriber not in self._thread.executors:
             self._assign(call)
 
     # the server's part of the state
@@ -314,3 +319,12 @@ class Waiting:
                 document.delete((RESERVED, kind))
             if not document.root[RESERVED]:
                 document.delete((RESERVED,))
+
+
+def _answered_by(command: Command) -> list[str | None]:
+    """The ids that a command answers, None for the breakpoint."""
+    if isinstance(command, AddToolResult):
+        return [command.tool_call_id]
+    if isinstance(command, Resume):
+        return list(command.answers) or [None]
+    return []

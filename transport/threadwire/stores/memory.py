@@ -25,10 +25,12 @@ from ..engine.store import (
     Done,
     LogRow,
     LogSlice,
+    OtherName,
     Owned,
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -37,6 +39,7 @@ from .epochs import next_epoch
 
 _OPEN_COMMAND = ("queued", "running")
 _OPEN_RUN = ("queued", "running", "waiting")
+_NOTHING = encode_log(())
 
 
 class MemoryStore:
@@ -47,6 +50,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._threads: dict[str, _Thread] = {}
+        self._names: dict[str, str] = {}
+        """Other names of threads."""
         self._last_epoch = 0
         self._first_epoch = 1
         """The epochs of this opening start here; those of all before it are smaller."""
@@ -67,6 +72,8 @@ class MemoryStore:
     async def acquire(self, thread: str, *, agent: str | None, now: float) -> Owned | None:
         held = self._threads.get(thread)
         if held is None:
+            if thread in self._names:
+                raise OtherName(self._names[thread])
             if agent is None:
                 return None
             held = self._add(ThreadRecord(id=thread, agent=agent, created_at=now, updated_at=now), now)
@@ -108,7 +115,14 @@ class MemoryStore:
         done(None)
 
     async def submit(
-        self, thread: str, command: str, body: bytes, *, limit: int, now: float
+        self,
+        thread: str,
+        command: str,
+        body: bytes,
+        *,
+        context: bytes | None = None,
+        limit: int,
+        now: float,
     ) -> Submission | None:
         held = self._threads[thread]
         record = held.commands.get(command)
@@ -116,7 +130,9 @@ class MemoryStore:
             return Submission(record, created=False)
         if len(held.open_commands) >= limit:
             return None
-        record = CommandRecord(id=command, order=len(held.commands) + 1, body=body, status="queued")
+        record = CommandRecord(
+            id=command, order=len(held.commands) + 1, body=body, status="queued", context=context
+        )
         held.commands[command] = held.open_commands[command] = record
         return Submission(record, created=True)
 
@@ -164,11 +180,44 @@ class MemoryStore:
             if held.open_commands or any(run.status in _OPEN_RUN for run in held.runs.values())
         )
 
-    async def create(self, record: ThreadRecord) -> bool:
-        if record.id in self._threads:
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
+        if record.id in self._threads or record.id in self._names:
             return False
-        self._add(record, 0.0)
+        self._add(record, 0.0).anonymous = anonymous
         return True
+
+    async def find_name(self, id: str) -> ThreadName | None:
+        held = self._threads.get(self._names.get(id, id))
+        return None if held is None else ThreadName(held.record.id, held.anonymous)
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        held, other = self._threads.get(thread), self._threads.get(name)
+        if held is None or not held.anonymous or name == thread:
+            return self._names.get(name) == thread
+        if self._names.get(name, thread) != thread:
+            return False
+        if other is not None:
+            used = other.floor or other.commands or any(row != _NOTHING for row in other.rows)
+            if used or other.record.agent != held.record.agent:
+                return False
+            held.record = msgspec.structs.replace(
+                held.record,
+                title=other.record.title,
+                archived=other.record.archived,
+                custom=other.record.custom,
+            )
+            await self.delete_thread(name)
+        self._names[name] = thread
+        held.anonymous = not keep
+        return True
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        unused = sorted(
+            (held.updated_at, id)
+            for id, held in self._threads.items()
+            if held.anonymous and held.updated_at < time
+        )
+        return [id for _, id in unused[:limit]]
 
     async def thread(self, thread: str) -> ThreadRecord | None:
         held = self._threads.get(thread)
@@ -181,7 +230,8 @@ class MemoryStore:
         places = (
             (-held.updated_at, id)
             for id, held in self._threads.items()
-            if (archived == "include" or held.record.archived == (archived == "only"))
+            if not held.anonymous
+            and (archived == "include" or held.record.archived == (archived == "only"))
             and (agent is None or held.record.agent == agent)
         )
         if cursor is not None:
@@ -213,7 +263,10 @@ class MemoryStore:
         return held.full_record()
 
     async def delete_thread(self, thread: str) -> bool:
-        return self._threads.pop(thread, None) is not None
+        if self._threads.pop(thread, None) is None:
+            return False
+        self._names = {name: named for name, named in self._names.items() if named != thread}
+        return True
 
     async def runs(self, thread: str, *, limit: int) -> list[RunRecord]:
         held = self._threads.get(thread)
@@ -236,6 +289,7 @@ class _Thread:
 
     def __init__(self, record: ThreadRecord, epoch: int) -> None:
         self.record = record
+        self.anonymous = False
         self.updated_at = record.updated_at
         self.epoch = epoch
         self.head = 0
@@ -279,7 +333,12 @@ class _Thread:
                 continue
             starts = command.starts if change.starts is None else change.starts
             command = msgspec.structs.replace(
-                command, status=change.status, starts=starts, seq=change.seq, error=change.error
+                command,
+                status=change.status,
+                starts=starts,
+                seq=change.seq,
+                error=change.error,
+                context=command.context if change.status in _OPEN_COMMAND else None,
             )
             self.commands[change.id] = command
             if change.status in _OPEN_COMMAND:

@@ -30,6 +30,7 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "id",
             "agent",
             "archived",
+            "anonymous",
             "updated_at",
             "recent",
             "epoch",
@@ -41,8 +42,8 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "lease_until",
             "parked",
         ),
-        "SELECT id, agent, archived, updated_at, updated_at, epoch, head, 0, floor_seq, floor_epoch,"
-        " NULL, NULL, 0 FROM thread",
+        "SELECT id, agent, archived, anonymous, updated_at, updated_at, epoch, head, 0, floor_seq,"
+        " floor_epoch, NULL, NULL, 0 FROM thread",
     ),
     "thread_meta": (
         ("id", "title", "created_at", "custom"),
@@ -63,13 +64,16 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "submitted_at",
             "strategy",
             "origin",
+            "context",
         ),
-        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, 'enqueue', NULL FROM inbox",
+        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, 'enqueue', NULL,"
+        " context FROM inbox",
     ),
     "run": (
-        ("thread", "id", "n", "status", "started_at", "ended_at", "error", "base", "starts"),
-        "SELECT thread, id, n, status, started_at, ended_at, error, base, starts FROM run",
+        ("thread", "id", "n", "status", "started_at", "ended_at", "error", "base", "starts", "context"),
+        "SELECT thread, id, n, status, started_at, ended_at, error, base, starts, context FROM run",
     ),
+    "name": (("id", "thread"), "SELECT id, thread FROM name"),
     "note": (("thread", "name", "data"), "SELECT thread, name, data FROM note"),
 }
 
@@ -87,6 +91,7 @@ def _text(value: Any) -> Any:
 
 _READERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ("thread", "archived"): bool,
+    ("thread", "anonymous"): bool,
     ("thread", "parked"): bool,
     ("thread", "recent"): lambda updated_at: float(updated_at // 60),
     ("thread", "lease_until"): lambda _: _NEVER,

@@ -26,10 +26,12 @@ from ..engine.store import (
     CommandRecord,
     Done,
     LogSlice,
+    OtherName,
     Owned,
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -138,6 +140,8 @@ class PostgreSQLStore:
                 now=now,
                 anew=anew,
             )
+            if isinstance(taken, ThreadName):
+                raise OtherName(taken.id)
             if isinstance(taken, Owned):
                 opened.versions[thread] = 0
             if not isinstance(taken, tuple):
@@ -178,13 +182,14 @@ class PostgreSQLStore:
         command: str,
         body: bytes,
         *,
+        context: bytes | None = None,
         limit: int,
         now: float,
         strategy: Strategy = "enqueue",
         origin: str | None = None,
     ) -> Submission | None:
         submitted: asyncio.Future[Submission | KeyError | None] = asyncio.get_running_loop().create_future()
-        entry = queries.Submit(thread, command, body, limit, now, strategy, origin)
+        entry = queries.Submit(thread, command, body, limit, now, strategy, origin, context)
         self._opened().submits.put(_SubmitJob(entry, submitted))
         outcome = await submitted
         if isinstance(outcome, KeyError):
@@ -235,8 +240,17 @@ class PostgreSQLStore:
 
     # thread records
 
-    async def create(self, record: ThreadRecord) -> bool:
-        return await self._query(queries.create, record)
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
+        return await self._query(queries.create, record, anonymous=anonymous)
+
+    async def find_name(self, id: str) -> ThreadName | None:
+        return await self._query(queries.find_name, id)
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        return await self._query(queries.bind, name, thread, keep=keep)
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        return await self._query(queries.anonymous_before, time, limit)
 
     async def thread(self, thread: str) -> ThreadRecord | None:
         return await self._query(queries.find_thread, thread)

@@ -25,6 +25,7 @@ from ..engine.store import (
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -40,8 +41,8 @@ _MINUTE: Final = "60::float8"
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
 _OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
 _RECORD: Final = "t.id, t.agent, m.title::text, t.archived, m.created_at, t.updated_at, m.custom::text"
-_COMMAND: Final = "id, n, body, status, starts, seq, error::text"
-_RUN: Final = "id, status, started_at, ended_at, error::text, base, starts"
+_COMMAND: Final = "id, n, body, status, starts, seq, error::text, context"
+_RUN: Final = "id, status, started_at, ended_at, error::text, base, starts, context"
 _NO_LEASE: Final = "'epoch'::timestamptz"
 _FREE: Final = "lease_until < clock_timestamp()"
 _OWNER: Final = "CASE WHEN lease_until >= clock_timestamp() THEN owner END"
@@ -75,14 +76,14 @@ _HOLDER: Final = f"""
 SELECT owner, greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8
 FROM thread WHERE id = $1 AND NOT {_FREE}"""
 
-# A deletion under way is waited for: it leaves its epoch in `store`.
 _INSERT: Final = f"""
-WITH past AS (SELECT epoch FROM store FOR SHARE), made AS (
+WITH made AS (
     INSERT INTO thread
-    SELECT $1, $2, $3, $4::float8, floor($4::float8 / {_MINUTE}), e, 0, 0, 0, e, $5::text,
+    SELECT $1, $2, $3, $11, $4::float8, floor($4::float8 / {_MINUTE}), e, 0, 0, 0, e, $5::text,
         CASE WHEN $5 IS NULL THEN {_NO_LEASE} ELSE clock_timestamp() + $6::float8 * interval '1 second' END,
         false
-    FROM (SELECT {_next_epoch("epoch", "$7")} AS e FROM past) AS next
+    FROM (SELECT {_next_epoch("epoch", "$7")} AS e FROM store) AS next
+    WHERE NOT EXISTS (SELECT FROM name WHERE id = $1)
     ON CONFLICT DO NOTHING
     RETURNING id, epoch
 ), described AS (INSERT INTO thread_meta SELECT id, $8::json, $9, $10::json FROM made)
@@ -91,11 +92,11 @@ SELECT epoch FROM made"""
 
 async def take(
     db: Any, thread: str, *, node: str, lease_s: float, agent: str | None, now: float, anew: bool
-) -> tuple[int, int] | Owned | Elsewhere | None:
+) -> tuple[int, int] | Owned | Elsewhere | ThreadName | None:
     """Takes a thread that no other node has a lease on; a new epoch where `anew` or it was another's.
 
     A thread made by this call is returned whole, and has the version 0; of another one the epoch and the
-    version, for `load` to read the rest.
+    version, for `load` to read the rest. Of another name of a thread, which it is.
     """
     while True:
         taken = await db.fetchrow(_TAKE, thread, node, _milliseconds(now), lease_s, anew, encode_log(()))
@@ -108,6 +109,9 @@ async def take(
             return Elsewhere(*holder)
         if await find_thread(db, thread) is not None:
             continue  # the lease has ended just now
+        named = await find_name(db, thread)
+        if named is not None:
+            return named
         if agent is None:
             return None
         record = ThreadRecord(id=thread, agent=agent, created_at=now, updated_at=now)
@@ -199,26 +203,29 @@ _APPEND_ROWS: Final = f"WITH {_ADVANCE} SELECT n, version FROM advanced"
 _APPEND: Final = f"""
 WITH {_ADVANCE}, command AS (
     UPDATE inbox i SET status = c.status, starts = coalesce(c.starts, i.starts), seq = c.seq,
-        error = c.error::json
+        error = c.error::json,
+        context = CASE WHEN c.status IN ('queued', 'running') THEN i.context END
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::int[], $11::bigint[], $12::text[])
         AS c (n, id, status, starts, seq, error) JOIN advanced a ON a.n = c.n
     WHERE i.thread = a.id AND i.id = c.id
 ), running AS (
-    INSERT INTO run (thread, id, status, started_at, ended_at, error, base, starts)
-    SELECT a.id, r.id, r.status, r.started_at, r.ended_at, r.error::json, r.base, r.starts
+    INSERT INTO run (thread, id, status, started_at, ended_at, error, base, starts, context)
+    SELECT a.id, r.id, r.status, r.started_at, r.ended_at, r.error::json, r.base, r.starts,
+        r.context
     FROM unnest($13::bigint[], $14::text[], $15::text[], $16::float8[], $17::float8[], $18::text[],
-        $19::bigint[], $20::int[]) AS r (n, id, status, started_at, ended_at, error, base, starts)
+        $19::bigint[], $20::int[], $21::bytea[])
+        AS r (n, id, status, started_at, ended_at, error, base, starts, context)
     JOIN advanced a ON a.n = r.n
     ON CONFLICT (thread, id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
         ended_at = excluded.ended_at, error = excluded.error, base = excluded.base,
-        starts = excluded.starts
+        starts = excluded.starts, context = excluded.context
 ), noted AS (
     INSERT INTO note
-    SELECT a.id, c.name, c.data FROM unnest($21::bigint[], $22::text[], $23::bytea[]) AS c (n, name, data)
+    SELECT a.id, c.name, c.data FROM unnest($22::bigint[], $23::text[], $24::bytea[]) AS c (n, name, data)
     JOIN advanced a ON a.n = c.n WHERE c.data IS NOT NULL
     ON CONFLICT (thread, name) DO UPDATE SET data = excluded.data
 ), dropped AS (
-    DELETE FROM note USING unnest($21::bigint[], $22::text[], $23::bytea[]) AS c (n, name, data)
+    DELETE FROM note USING unnest($22::bigint[], $23::text[], $24::bytea[]) AS c (n, name, data)
         JOIN advanced a ON a.n = c.n
     WHERE thread = a.id AND note.name = c.name AND c.data IS NULL
 )
@@ -286,12 +293,26 @@ def _record_columns(entries: Sequence[Append]) -> list[list[Any]]:
         for each in entry.commands
     ]
     running = [
-        (n, run.id, run.status, run.started_at, run.ended_at, _pack(run.error), run.base, run.starts)
+        (
+            n,
+            run.id,
+            run.status,
+            run.started_at,
+            run.ended_at,
+            _pack(run.error),
+            run.base,
+            run.starts,
+            run.context,
+        )
         for n, entry in enumerate(entries, 1)
         if (run := entry.run) is not None
     ]
     notes = [(n, *note) for n, entry in enumerate(entries, 1) for note in entry.notes]
-    return [*_columns(commands, 6), *_columns(running, 8), *_columns(notes, 3)]
+    return [*_columns(commands, 6), *_columns(running, 9), *_columns(notes, 3)]
+
+
+def _rest(run: RunRecord) -> tuple[int, int, bytes | None]:
+    return run.base, run.starts, run.context
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
@@ -309,18 +330,20 @@ class Submit(msgspec.Struct, frozen=True):
     now: float
     strategy: str
     origin: str | None
+    context: bytes | None
 
 
 # The thread's row is locked, so that it isn't deleted meanwhile.
 _SUBMIT: Final = f"""
 WITH entry AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::float8[], $6::text[],
-        $7::text[]) WITH ORDINALITY AS e (thread, id, body, most, now, strategy, origin, nr)
+        $7::text[], $8::bytea[])
+        WITH ORDINALITY AS e (thread, id, body, most, now, strategy, origin, context, nr)
 ), held AS (
     SELECT id FROM thread WHERE id = ANY($1::text[]) ORDER BY id FOR KEY SHARE
 ), made AS (
-    INSERT INTO inbox (thread, id, body, status, starts, submitted_at, strategy, origin)
-    SELECT e.thread, e.id, e.body, 'queued', 0, e.now, e.strategy, e.origin
+    INSERT INTO inbox (thread, id, body, status, starts, submitted_at, strategy, origin, context)
+    SELECT e.thread, e.id, e.body, 'queued', 0, e.now, e.strategy, e.origin, e.context
     FROM entry e JOIN held h ON h.id = e.thread
     WHERE (SELECT count(*) FROM inbox i WHERE i.thread = e.thread AND i.{_OPEN_COMMAND}) < e.most
     ORDER BY e.nr
@@ -333,14 +356,16 @@ LEFT JOIN made m ON m.thread = e.thread AND m.id = e.id ORDER BY e.nr"""
 
 async def submit(db: Any, submits: Sequence[Submit]) -> list[Submission | KeyError | None]:
     """Puts commands into inboxes, each of another thread. KeyError: there is no such thread."""
-    columns = _columns([msgspec.structs.astuple(each) for each in submits], 7)
+    columns = _columns([msgspec.structs.astuple(each) for each in submits], 8)
     rows = await db.fetch(_SUBMIT, *columns)
     outcomes: list[Submission | KeyError | None] = []
     for each, (exists, order) in zip(submits, rows, strict=True):
         if not exists:
             outcomes.append(KeyError(each.thread))
         elif order is not None:
-            record = CommandRecord(id=each.command, order=order, body=each.body, status="queued")
+            record = CommandRecord(
+                id=each.command, order=order, body=each.body, status="queued", context=each.context
+            )
             outcomes.append(Submission(record, created=True))
         else:
             known = await find_command(db, each.thread, each.command)
@@ -412,14 +437,21 @@ async def orphans(db: Any, agents: Sequence[str], limit: int) -> list[str]:
 
 
 def _command(row: Sequence[Any]) -> CommandRecord:
-    id, order, body, status, starts, seq, error = row
+    id, order, body, status, starts, seq, error, context = row
     return CommandRecord(
-        id=id, order=order, body=body, status=status, starts=starts, seq=seq, error=_unpack(error)
+        id=id,
+        order=order,
+        body=body,
+        status=status,
+        starts=starts,
+        seq=seq,
+        error=_unpack(error),
+        context=context,
     )
 
 
 def _run(row: Sequence[Any]) -> RunRecord:
-    id, status, started_at, ended_at, error, base, starts = row
+    id, status, started_at, ended_at, error, base, starts, context = row
     return RunRecord(
         id=id,
         status=status,
@@ -428,6 +460,7 @@ def _run(row: Sequence[Any]) -> RunRecord:
         error=_unpack(error),
         base=base,
         starts=starts,
+        context=context,
     )
 
 
@@ -492,11 +525,11 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
             case 1:
                 found[thread].rows.append(LogRow(a, b, data))
             case 2:
-                found[thread].runs.append(_run(msgspec.json.decode(text)))
+                found[thread].runs.append(_run((*msgspec.json.decode(text), None)))
             case _:
                 id, status, starts, seq, error = msgspec.json.decode(text)
                 if thread in found:
-                    found[thread].commands.append(_command((id, a, data, status, starts, seq, error)))
+                    found[thread].commands.append(_command((id, a, data, status, starts, seq, error, None)))
     return found
 
 
@@ -610,28 +643,90 @@ def _limit(limit: int) -> int:
 # thread records
 
 
-async def create(db: Any, record: ThreadRecord) -> bool:
-    return await _insert(db, record, 0.0, node=None, lease_s=0.0) is not None
+async def create(db: Any, record: ThreadRecord, *, anonymous: bool) -> bool:
+    return await _insert(db, record, 0.0, node=None, lease_s=0.0, anonymous=anonymous) is not None
 
 
 async def _insert(
-    db: Any, record: ThreadRecord, now: float, *, node: str | None, lease_s: float
+    db: Any, record: ThreadRecord, now: float, *, node: str | None, lease_s: float, anonymous: bool = False
 ) -> int | None:
-    """A new thread; returns its first epoch, None where there is one of that id."""
-    epoch: int | None = await db.fetchval(
-        _INSERT,
-        record.id,
-        record.agent,
-        record.archived,
-        record.updated_at,
-        node,
-        lease_s,
-        _milliseconds(now),
-        msgspec.json.encode(record.title).decode(),
-        record.created_at,
-        msgspec.json.encode(record.custom).decode(),
-    )
+    """A new thread; returns its first epoch, None where the id names one."""
+    async with db.transaction():
+        # Deleting and naming under way are waited for, and what they leave is seen by the next statement.
+        await db.execute("SELECT FROM store FOR SHARE")
+        epoch: int | None = await db.fetchval(
+            _INSERT,
+            record.id,
+            record.agent,
+            record.archived,
+            record.updated_at,
+            node,
+            lease_s,
+            _milliseconds(now),
+            msgspec.json.encode(record.title).decode(),
+            record.created_at,
+            msgspec.json.encode(record.custom).decode(),
+            anonymous,
+        )
     return epoch
+
+
+async def find_name(db: Any, id: str) -> ThreadName | None:
+    row = await db.fetchrow(
+        "SELECT id, anonymous FROM thread WHERE id = $1"
+        " UNION ALL SELECT t.id, t.anonymous FROM name n JOIN thread t ON t.id = n.thread WHERE n.id = $1",
+        id,
+    )
+    return None if row is None else ThreadName(*row)
+
+
+async def bind(db: Any, name: str, thread: str, *, keep: bool) -> bool:
+    async with db.transaction():
+        await db.execute("SELECT FROM store FOR UPDATE")  # as whoever makes or deletes threads
+        named, bound = await find_name(db, name), await find_name(db, thread)
+        if bound is None or bound.id != thread or not bound.anonymous or name == thread:
+            return named is not None and named.id == thread != name
+        if named is not None and named.id not in (name, thread):
+            return False
+        if named is not None and named.id == name and not await _take_place(db, name, thread):
+            return False
+        await db.execute("INSERT INTO name VALUES ($1, $2) ON CONFLICT DO NOTHING", name, thread)
+        await db.execute("UPDATE thread SET anonymous = $2 WHERE id = $1", thread, not keep)
+    return True
+
+
+async def _take_place(db: Any, unused: str, thread: str) -> bool:
+    """Removes a thread that was made beforehand, to have an id; False where something has come of it."""
+    archived = await db.fetchval(
+        "SELECT archived FROM thread u WHERE id = $1 AND floor_seq = 0"
+        " AND agent = (SELECT agent FROM thread WHERE id = $2)"
+        " AND NOT EXISTS (SELECT FROM inbox WHERE thread = u.id)"
+        " AND NOT EXISTS (SELECT FROM log WHERE thread = u.id AND data <> $3) FOR UPDATE",
+        unused,
+        thread,
+        encode_log(()),
+    )
+    if archived is None:
+        return False
+    await db.execute("UPDATE thread SET archived = $2 WHERE id = $1", thread, archived)
+    await db.execute(
+        "UPDATE thread_meta m SET title = u.title, custom = u.custom FROM thread_meta u"
+        " WHERE m.id = $2 AND u.id = $1",
+        unused,
+        thread,
+    )
+    await _delete(db, unused)
+    return True
+
+
+async def anonymous_before(db: Any, time: float, limit: int) -> list[str]:
+    rows = await db.fetch(
+        f"SELECT id FROM thread WHERE anonymous AND recent <= floor($1::float8 / {_MINUTE})"
+        " AND updated_at < $1 ORDER BY updated_at, id LIMIT $2",
+        time,
+        _limit(limit),
+    )
+    return [id for (id,) in rows]
 
 
 async def find_thread(db: Any, thread: str) -> ThreadRecord | None:
@@ -647,7 +742,7 @@ async def find_threads(
     """`after` is the place of the last thread of the page before."""
     limit = max(1, limit)
     values: list[object] = [_limit(limit + 1)]
-    conditions: list[str] = []
+    conditions = ["NOT t.anonymous"]
 
     def value(given: object) -> str:
         values.append(given)
@@ -661,7 +756,7 @@ async def find_threads(
         time, id = value(after[0]), value(after[1])
         conditions.append(f"t.recent <= floor({time}::float8 / {_MINUTE})")
         conditions.append(f"t.updated_at <= {time} AND (t.updated_at < {time} OR t.id > {id})")
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    where = f"WHERE {' AND '.join(conditions)}"
     rows = await db.fetch(  # the index by the minute drives it, and little is left to sort
         f"""
         SELECT {_RECORD} FROM (
@@ -715,13 +810,17 @@ async def delete_thread(db: Any, thread: str) -> bool:
     async with db.transaction():
         # First, as by whoever makes a thread.
         await db.execute("SELECT FROM store FOR UPDATE")
-        epoch = await db.fetchval("DELETE FROM thread WHERE id = $1 RETURNING epoch", thread)
-        if epoch is None:
-            return False
-        await db.execute("UPDATE store SET epoch = greatest(epoch, $1)", epoch)
-        await db.execute("DELETE FROM thread_meta WHERE id = $1", thread)
-        for table in ("log", "snapshot", "inbox", "run", "note"):
-            await db.execute(f"DELETE FROM {table} WHERE thread = $1", thread)
+        return await _delete(db, thread)
+
+
+async def _delete(db: Any, thread: str) -> bool:
+    epoch = await db.fetchval("DELETE FROM thread WHERE id = $1 RETURNING epoch", thread)
+    if epoch is None:
+        return False
+    await db.execute("UPDATE store SET epoch = greatest(epoch, $1)", epoch)
+    await db.execute("DELETE FROM thread_meta WHERE id = $1", thread)
+    for table in ("log", "snapshot", "inbox", "run", "note", "name"):
+        await db.execute(f"DELETE FROM {table} WHERE thread = $1", thread)
     return True
 
 

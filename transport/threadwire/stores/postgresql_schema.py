@@ -31,6 +31,7 @@ _SCHEMA_1: Final = (
         id text COLLATE "C" PRIMARY KEY,
         agent text NOT NULL,
         archived boolean NOT NULL,
+        anonymous boolean NOT NULL,
         updated_at double precision NOT NULL,
         recent double precision NOT NULL,
         epoch bigint NOT NULL CHECK (epoch < 9007199254740992),
@@ -43,6 +44,13 @@ _SCHEMA_1: Final = (
         parked boolean NOT NULL
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02)""",
     "CREATE INDEX thread_recent ON thread (recent DESC)",
+    "CREATE INDEX thread_anonymous ON thread (recent) WHERE anonymous",
+    # Other names of threads.
+    """CREATE TABLE name (
+        id text COLLATE "C" PRIMARY KEY,
+        thread text COLLATE "C" NOT NULL
+    )""",
+    "CREATE INDEX name_thread ON name (thread)",
     # `json` and not `jsonb`, which takes no U+0000.
     """CREATE TABLE thread_meta (
         id text COLLATE "C" PRIMARY KEY,
@@ -76,6 +84,7 @@ _SCHEMA_1: Final = (
         submitted_at double precision NOT NULL,
         strategy text NOT NULL,
         origin text,
+        context bytea,
         PRIMARY KEY (thread, id)
     ) WITH (fillfactor = 70)""",
     "CREATE INDEX inbox_open ON inbox (thread, n) WHERE status IN ('queued', 'running')",
@@ -89,6 +98,7 @@ _SCHEMA_1: Final = (
         error json,
         base bigint NOT NULL,
         starts integer NOT NULL,
+        context bytea,
         PRIMARY KEY (thread, id)
     ) WITH (fillfactor = 70)""",
     "CREATE INDEX run_order ON run (thread, n)",

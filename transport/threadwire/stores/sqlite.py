@@ -24,10 +24,12 @@ from ..engine.store import (
     CommandRecord,
     Done,
     LogSlice,
+    OtherName,
     Owned,
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -56,7 +58,7 @@ class SQLiteStore:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{os.path.abspath(self._path)}"
+        return f"sqlite:///{os.path.realpath(self._path) if self._open is None else self._open.file.path}"
 
     async def __aenter__(self) -> Self:
         turns = Turns(asyncio.get_running_loop())
@@ -78,6 +80,8 @@ class SQLiteStore:
         since = self._opened().file.first_epoch
         while True:
             taken = await self._write(queries.acquire, thread, agent=agent, now=now, since=since)
+            if isinstance(taken, ThreadName):
+                raise OtherName(taken.id)
             if not isinstance(taken, int):
                 return taken
             owned = await self._read(queries.load, thread, taken)
@@ -91,9 +95,18 @@ class SQLiteStore:
             self._open.writer.put(_AppendJob(entry, done))
 
     async def submit(
-        self, thread: str, command: str, body: bytes, *, limit: int, now: float
+        self,
+        thread: str,
+        command: str,
+        body: bytes,
+        *,
+        context: bytes | None = None,
+        limit: int,
+        now: float,
     ) -> Submission | None:
-        answer = await self._write(queries.submit, thread, command, body, limit=limit, now=now)
+        answer = await self._write(
+            queries.submit, thread, command, body, context=context, limit=limit, now=now
+        )
         if answer == "missing":
             raise KeyError(thread)
         return None if answer == "full" else answer
@@ -121,8 +134,17 @@ class SQLiteStore:
     async def unfinished(self) -> list[str]:
         return await self._read(queries.unfinished)
 
-    async def create(self, record: ThreadRecord) -> bool:
-        return await self._write(queries.create, record)
+    async def create(self, record: ThreadRecord, *, anonymous: bool = False) -> bool:
+        return await self._write(queries.create, record, anonymous=anonymous)
+
+    async def find_name(self, id: str) -> ThreadName | None:
+        return await self._read(queries.find_name, id)
+
+    async def bind(self, name: str, thread: str, *, keep: bool) -> bool:
+        return await self._write(queries.bind, name, thread, keep=keep)
+
+    async def anonymous_before(self, time: float, *, limit: int) -> list[str]:
+        return await self._read(queries.anonymous_before, time, limit)
 
     async def thread(self, thread: str) -> ThreadRecord | None:
         return await self._read(queries.find_thread, thread)

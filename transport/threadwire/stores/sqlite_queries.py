@@ -24,6 +24,7 @@ from ..engine.store import (
     RunRecord,
     StoredSnapshot,
     Submission,
+    ThreadName,
     ThreadPage,
     ThreadRecord,
 )
@@ -37,8 +38,8 @@ _TRIM_ROWS: Final = 200
 """Rows dropped at once."""
 
 _RECORD: Final = "t.id, t.agent, m.title, t.archived, m.created_at, t.updated_at, m.custom"
-_COMMAND: Final = "id, n, body, status, starts, seq, error"
-_RUN: Final = "id, status, started_at, ended_at, error, base, starts"
+_COMMAND: Final = "id, n, body, status, starts, seq, error, context"
+_RUN: Final = "id, status, started_at, ended_at, error, base, starts, context"
 # Spelled as in the partial indexes, which are used only then.
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
 _OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
@@ -60,14 +61,20 @@ def touch(db: Connection) -> None:
     db.execute("UPDATE store SET flag = 1 - flag")
 
 
-def acquire(db: Connection, thread: str, *, agent: str | None, now: float, since: int) -> Owned | int | None:
+def acquire(
+    db: Connection, thread: str, *, agent: str | None, now: float, since: int
+) -> Owned | int | ThreadName | None:
     """Takes a thread whose epoch is below `since`, the first of this owner's epochs.
 
     A thread made by this call is returned whole; of another one the epoch, for `load` to read the
-    rest, which may be large and is better kept out of the transactions of all threads.
+    rest, which may be large and is better kept out of the transactions of all threads. Of another name
+    of a thread, which it is.
     """
     row = db.execute("SELECT epoch, head FROM thread WHERE id = ?", (thread,)).fetchone()
     if row is None:
+        named = find_name(db, thread)
+        if named is not None:
+            return named
         if agent is None:
             return None
         record = ThreadRecord(id=thread, agent=agent, created_at=now, updated_at=now)
@@ -120,18 +127,27 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
         db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (thread, seq, epoch, entry.data))
     for change in entry.commands:
         db.execute(
-            "UPDATE inbox SET status = ?, starts = coalesce(?, starts), seq = ?, error = ?"
-            " WHERE thread = ? AND id = ?",
-            (change.status, change.starts, change.seq, _pack(change.error), thread, change.id),
+            "UPDATE inbox SET status = :status, starts = coalesce(:starts, starts), seq = :seq,"
+            " error = :error, context = CASE WHEN :open THEN context END"
+            " WHERE thread = :thread AND id = :id",
+            {
+                "status": change.status,
+                "open": change.status in ("queued", "running"),
+                "starts": change.starts,
+                "seq": change.seq,
+                "error": _pack(change.error),
+                "thread": thread,
+                "id": change.id,
+            },
         )
     run = entry.run
     if run is not None:
         db.execute(
-            f"INSERT INTO run (thread, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO run (thread, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (thread, id) DO UPDATE"
             " SET status = excluded.status, started_at = excluded.started_at,"
             " ended_at = excluded.ended_at, error = excluded.error,"
-            " base = excluded.base, starts = excluded.starts",
+            " base = excluded.base, starts = excluded.starts, context = excluded.context",
             (
                 thread,
                 run.id,
@@ -141,6 +157,7 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
                 _pack(run.error),
                 run.base,
                 run.starts,
+                run.context,
             ),
         )
     for key, note in entry.notes:
@@ -165,7 +182,7 @@ def _conflict(entry: Append) -> WriteConflict:
 
 
 def submit(
-    db: Connection, thread: str, command: str, body: bytes, *, limit: int, now: float
+    db: Connection, thread: str, command: str, body: bytes, *, context: bytes | None, limit: int, now: float
 ) -> Submission | Literal["full", "missing"]:
     record = find_command(db, thread, command)
     if record is not None:
@@ -178,11 +195,13 @@ def submit(
     if waiting >= limit:
         return "full"
     order = db.execute(
-        "INSERT INTO inbox (thread, id, body, status, starts, submitted_at) VALUES (?, ?, ?, 'queued', 0, ?)",
-        (thread, command, body, now),
+        "INSERT INTO inbox (thread, id, body, status, starts, submitted_at, context)"
+        " VALUES (?, ?, ?, 'queued', 0, ?, ?)",
+        (thread, command, body, now, context),
     ).lastrowid
     assert order is not None
-    return Submission(CommandRecord(id=command, order=order, body=body, status="queued"), created=True)
+    record = CommandRecord(id=command, order=order, body=body, status="queued", context=context)
+    return Submission(record, created=True)
 
 
 def find_command(db: Connection, thread: str, command: str) -> CommandRecord | None:
@@ -205,8 +224,9 @@ def runs(db: Connection, thread: str, limit: int) -> list[RunRecord]:
             error=_unpack(error),
             base=base,
             starts=starts,
+            context=context,
         )
-        for id, status, started_at, ended_at, error, base, starts in rows
+        for id, status, started_at, ended_at, error, base, starts, context in rows
     ]
 
 
@@ -223,9 +243,16 @@ def unfinished(db: Connection) -> list[str]:
 
 
 def _command(row: tuple[Any, ...]) -> CommandRecord:
-    id, order, body, status, starts, seq, error = row
+    id, order, body, status, starts, seq, error, context = row
     return CommandRecord(
-        id=id, order=order, body=body, status=status, starts=starts, seq=seq, error=_unpack(error)
+        id=id,
+        order=order,
+        body=body,
+        status=status,
+        starts=starts,
+        seq=seq,
+        error=_unpack(error),
+        context=context,
     )
 
 
@@ -326,11 +353,57 @@ def _limit(limit: int) -> int:
 # thread records
 
 
-def create(db: Connection, record: ThreadRecord) -> bool:
-    if _position(db, record.id) is not None:
+def create(db: Connection, record: ThreadRecord, *, anonymous: bool) -> bool:
+    if find_name(db, record.id) is not None:
         return False
-    _insert(db, record, 0.0)
+    _insert(db, record, 0.0, anonymous=anonymous)
     return True
+
+
+def find_name(db: Connection, id: str) -> ThreadName | None:
+    row = db.execute(
+        "SELECT id, anonymous FROM thread WHERE id = :id"
+        " UNION ALL SELECT t.id, t.anonymous FROM name n JOIN thread t ON t.id = n.thread WHERE n.id = :id",
+        {"id": id},
+    ).fetchone()
+    return None if row is None else ThreadName(row[0], bool(row[1]))
+
+
+def bind(db: Connection, name: str, thread: str, *, keep: bool) -> bool:
+    named, bound = find_name(db, name), find_name(db, thread)
+    if bound is None or bound.id != thread or not bound.anonymous or name == thread:
+        return named is not None and named.id == thread != name
+    if named is not None and named.id not in (name, thread):
+        return False
+    if named is not None and named.id == name:
+        # One that was made beforehand, to have an id; nothing has come of it.
+        unused = db.execute(
+            "SELECT archived FROM thread u WHERE id = ? AND floor_seq = 0"
+            " AND agent = (SELECT agent FROM thread WHERE id = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM inbox WHERE thread = u.id)"
+            " AND NOT EXISTS (SELECT 1 FROM log WHERE thread = u.id AND data <> ?)",
+            (name, thread, encode_log(())),
+        ).fetchone()
+        if unused is None:
+            return False
+        db.execute("UPDATE thread SET archived = ? WHERE id = ?", (unused[0], thread))
+        db.execute(
+            "UPDATE thread_meta SET (title, custom) = (SELECT title, custom FROM thread_meta WHERE id = ?)"
+            " WHERE id = ?",
+            (name, thread),
+        )
+        delete_thread(db, name)
+    db.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, thread))
+    db.execute("UPDATE thread SET anonymous = ? WHERE id = ?", (not keep, thread))
+    return True
+
+
+def anonymous_before(db: Connection, time: float, limit: int) -> list[str]:
+    rows = db.execute(
+        "SELECT id FROM thread WHERE anonymous AND updated_at < ? ORDER BY updated_at, id LIMIT ?",
+        (time, _limit(limit)),
+    )
+    return [id for (id,) in rows]
 
 
 def find_thread(db: Connection, thread: str) -> ThreadRecord | None:
@@ -345,7 +418,7 @@ def find_threads(
 ) -> ThreadPage:
     """`after` is the place of the last thread of the page before."""
     limit = max(1, limit)
-    conditions: list[str] = []
+    conditions = ["NOT t.anonymous"]
     values: list[object] = []
     if archived != "include":
         conditions.append("t.archived = ?")
@@ -357,9 +430,9 @@ def find_threads(
         updated_at, id = after
         conditions.append("t.updated_at <= ? AND (t.updated_at < ? OR t.id > ?)")
         values += updated_at, updated_at, id
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = db.execute(  # a CROSS JOIN keeps its order: the index by time drives it
-        f"SELECT {_RECORD} FROM thread t CROSS JOIN thread_meta m USING (id) {where}"
+        f"SELECT {_RECORD} FROM thread t CROSS JOIN thread_meta m USING (id)"
+        f" WHERE {' AND '.join(conditions)}"
         " ORDER BY t.updated_at DESC, t.id LIMIT ?",
         (*values, _limit(limit + 1)),
     )
@@ -397,12 +470,12 @@ def delete_thread(db: Connection, thread: str) -> bool:
     return db.execute("DELETE FROM thread WHERE id = ?", (thread,)).rowcount == 1
 
 
-def _insert(db: Connection, record: ThreadRecord, now: float) -> int:
+def _insert(db: Connection, record: ThreadRecord, now: float, *, anonymous: bool = False) -> int:
     """A new thread; returns its first epoch."""
     epoch = take_epoch(db, now)
     db.execute(
-        "INSERT INTO thread VALUES (?, ?, ?, ?, ?, 0, 0, ?)",
-        (record.id, record.agent, record.archived, record.updated_at, epoch, epoch),
+        "INSERT INTO thread VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)",
+        (record.id, record.agent, record.archived, record.updated_at, epoch, epoch, anonymous),
     )
     db.execute(
         "INSERT INTO thread_meta VALUES (?, ?, ?, ?)",

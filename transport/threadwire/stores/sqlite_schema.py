@@ -113,7 +113,20 @@ _SCHEMA_2: Final = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2)
+_SCHEMA_3: Final = (
+    "ALTER TABLE thread ADD COLUMN anonymous INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX thread_anonymous ON thread (updated_at, id) WHERE anonymous",
+    # Other names of threads.
+    """CREATE TABLE name (
+        id TEXT PRIMARY KEY NOT NULL,
+        thread TEXT NOT NULL REFERENCES thread ON DELETE CASCADE
+    ) WITHOUT ROWID""",
+    "CREATE INDEX name_thread ON name (thread)",
+    "ALTER TABLE inbox ADD COLUMN context BLOB",
+    "ALTER TABLE run ADD COLUMN context BLOB",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """`MIGRATIONS[n]` leads from version n to n + 1; `PRAGMA user_version` holds the file's version."""
 
 

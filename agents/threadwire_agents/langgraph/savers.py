@@ -1,0 +1,83 @@
+"""The checkpointer of graphs that have none of their own: it is kept beside the server's store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+from langgraph.checkpoint.memory import InMemorySaver
+
+from threadwire.core.errors import StoreUnavailable
+
+from .saver import Saver
+
+_SQLITE: Final = "sqlite:///"
+_BUSY_S: Final = 10.0
+"""How long to wait for whoever else uses the file, such as a backup."""
+_PRAGMAS: Final = {"synchronous": "FULL", "fullfsync": 1}
+"""As the store's: what its log names has to be there after a power failure too."""
+
+
+class _Shared:
+    """One open checkpointer, for all the agents of a server."""
+
+    def __init__(self, saver: Saver, stack: AsyncExitStack) -> None:
+        self.saver = saver
+        self.stack = stack
+        self.users = 0
+
+
+_open: dict[str, _Shared] = {}
+
+
+@asynccontextmanager
+async def saver_beside(url: str) -> AsyncIterator[Saver]:
+    """The checkpointer beside the store at `url`: in a file of its own for SQLite, else in memory.
+
+    Raises:
+        ImportError: a package for it is missing.
+        StoreUnavailable: the file can't be opened.
+    """
+    if not url.startswith(_SQLITE):
+        yield InMemorySaver()
+        return
+    shared = _open.get(url)
+    if shared is None:
+        shared = _open[url] = await _open_sqlite(url.removeprefix(_SQLITE))
+    shared.users += 1
+    try:
+        yield shared.saver
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            del _open[url]
+            with anyio.CancelScope(shield=True):
+                await shared.stack.aclose()
+
+
+def checkpoints_file(path: str) -> Path:
+    """Where the checkpoints are kept beside a store in the file `path`."""
+    file = Path(path)
+    return file.with_name(f"{file.stem}-checkpoints{file.suffix or '.db'}")
+
+
+async def _open_sqlite(path: str) -> _Shared:
+    import aiosqlite
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    file = checkpoints_file(path)
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(aiosqlite.connect(file, timeout=_BUSY_S))
+            saver = AsyncSqliteSaver(connection)
+            await saver.setup()
+            for name, value in _PRAGMAS.items():
+                await connection.execute(f"PRAGMA {name} = {value}")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the checkpoints in {file} can't be opened: {error}") from error
+        return _Shared(saver, stack.pop_all())
+    raise AssertionError("unreachable")

@@ -1,0 +1,131 @@
+"""The checkpointer beside the store: one file for all agents, as durable as the store itself."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from tests.support.engine import Commands, engine, follow, say
+from threadwire.core.errors import StoreUnavailable
+from threadwire.engine.threads import Threads
+from threadwire.stores.memory import MemoryStore
+from threadwire.stores.sqlite import SQLiteStore
+from threadwire_agents.langgraph import LangGraphAgent
+from threadwire_agents.langgraph.savers import checkpoints_file, saver_beside
+
+pytestmark = pytest.mark.anyio
+
+
+def graph(saver: Any = None) -> Any:
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+
+    async def talk(state: Any) -> Any:
+        return {"messages": [AIMessage(f"answer {len(state['messages'])}")]}
+
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "talk")
+    builder.add_edge("talk", END)
+    return builder.compile(checkpointer=saver)
+
+
+async def talk(threads: Threads, thread: str, agent: str) -> list[str]:
+    opened = await threads.get(thread, agent=agent)
+    reader, commands = await follow(opened), Commands()
+    id = f"c{opened.head}"
+    await opened.submit(id, say("hi"), strategy=None, watcher=commands)
+    await commands.until(id, "applied")
+    await opened.runner.ended()
+    state: Any = reader.state
+    return [message["content"] for message in state["messages"]]
+
+
+async def test_it_is_a_file_beside_the_store_as_durable_as_that(tmp_path: Path) -> None:
+    async with saver_beside(f"sqlite:///{tmp_path / 'my.threads.sqlite'}") as saver:
+        assert isinstance(saver, AsyncSqliteSaver)
+        assert (tmp_path / "my.threads-checkpoints.sqlite").exists()
+        pragmas = {}
+        for name in ("journal_mode", "synchronous", "fullfsync", "busy_timeout"):
+            async with saver.conn.execute(f"PRAGMA {name}") as cursor:
+                pragmas[name] = (await cursor.fetchone() or [None])[0]
+        assert pragmas == {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "busy_timeout": 10000}
+
+
+async def test_beside_a_store_in_memory_it_is_in_memory() -> None:
+    async with MemoryStore() as store, saver_beside(store.url) as saver:
+        assert isinstance(saver, InMemorySaver)
+
+
+async def test_agents_share_it_and_it_closes_with_the_last(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "t.db")
+    agents = LangGraphAgent(graph(), name="one"), LangGraphAgent(graph(), name="two")
+    for answers in (["hi", "answer 1"], ["hi", "answer 1", "hi", "answer 3"]):
+        async with engine(*agents, store=store) as threads:
+            assert agents[0]._beside is agents[1]._beside
+            for agent in agents:
+                assert await talk(threads, agent.name, agent.name) == answers
+        assert agents[0]._beside is None
+    with sqlite3.connect(checkpoints_file(str(tmp_path / "t.db"))) as file:
+        rows = file.execute("SELECT DISTINCT thread_id FROM checkpoints ORDER BY 1").fetchall()
+    file.close()
+    assert rows == [("one",), ("two",)]
+
+
+async def test_a_deleted_thread_leaves_no_checkpoints(tmp_path: Path) -> None:
+    kept = InMemorySaver()
+    own = InMemorySaver()
+    agents = {
+        "beside": LangGraphAgent(graph(), name="beside"),
+        "given": LangGraphAgent(lambda: graph(), name="given", checkpointer=kept),
+        "own": LangGraphAgent(graph(own), name="own"),
+    }
+    async with engine(*agents.values(), store=SQLiteStore(tmp_path / "t.db")) as threads:
+        for name in agents:
+            await talk(threads, name, name)
+            assert await threads.delete(name)
+            saver = {"given": kept, "own": own}.get(name) or agents["beside"]._beside
+            assert saver is not None
+            assert [found async for found in saver.alist({"configurable": {"thread_id": name}})] == []
+
+
+async def test_no_file_is_made_for_a_graph_with_a_checkpointer_of_its_own(tmp_path: Path) -> None:
+    agent = LangGraphAgent(graph(InMemorySaver()), name="own")
+    async with engine(agent, store=SQLiteStore(tmp_path / "t.db")) as threads:
+        await talk(threads, "t", "own")
+    assert not checkpoints_file(str(tmp_path / "t.db")).exists()
+
+
+async def test_a_run_fails_while_the_file_is_locked_and_the_thread_stays_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threadwire_agents.langgraph.savers._BUSY_S", 0.05)
+    agent = LangGraphAgent(graph(), name="g")
+    async with engine(agent, store=SQLiteStore(tmp_path / "t.db")) as threads:
+        thread = await threads.get("t")
+        reader, commands = await follow(thread), Commands()
+        other = sqlite3.connect(checkpoints_file(str(tmp_path / "t.db")))
+        other.execute("BEGIN IMMEDIATE")
+        await thread.submit("a", say("hi"), strategy=None, watcher=commands)
+        await reader.until_run("failed")
+        assert (await commands.until("a", "rejected")).error is not None
+        other.rollback()
+        other.close()
+        await thread.submit("b", say("again"), strategy=None, watcher=commands)
+        await reader.until_run("completed")
+        assert (await commands.until("b", "applied")).error is None
+        state: Any = reader.state
+        assert [message["content"] for message in state["messages"]] == ["again", "answer 1"]
+
+
+async def test_a_file_that_is_no_database_is_told_of_by_its_name(tmp_path: Path) -> None:
+    file = checkpoints_file(str(tmp_path / "t.db"))
+    file.write_bytes(b"something else " * 100)
+    with pytest.raises(StoreUnavailable, match=r"t-checkpoints\.db can't be opened"):
+        async with engine(LangGraphAgent(graph(), name="g"), store=SQLiteStore(tmp_path / "t.db")):
+            pass

@@ -1,0 +1,1 @@
+"""`threadwire chat`: talk to an agent of a server, from a terminal or over a pipe."""

@@ -1,0 +1,119 @@
+"""The command itself: the connection, and which of the two ways to talk."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import uuid
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from ...client.connection import Connection, connect
+from ...client.errors import ClientError
+from ...client.messages.mixed import convert_any_message
+from ...client.runtimes.assistant_transport import AssistantTransportRuntime
+from ...client.runtimes.attachments import (
+    CompositeAttachmentAdapter,
+    SimpleImageAttachmentAdapter,
+    SimpleTextAttachmentAdapter,
+)
+from ...client.runtimes.external_store import RuntimeAdapters
+from ...client.runtimes.langchain_state import LangChainConverter
+from ...core.errors import ConnectionClosed, Refused
+from ..errors import StartupError
+from .arguments import ChatSettings, http_url
+from .pipe import ask
+
+
+def chat(settings: ChatSettings) -> int:
+    """Talks; the command's exit status.
+
+    Raises:
+        StartupError: the server isn't there or refuses, something that is needed isn't installed, or
+            over a pipe the run failed.
+    """
+    logging.getLogger("threadwire.client").addHandler(logging.NullHandler())
+    logging.getLogger("threadwire.client").propagate = False
+    piped = not sys.stdin.isatty()
+    try:
+        if piped:
+            anyio.run(_pipe, settings)
+        else:
+            anyio.run(_terminal, settings)
+    except* (ConnectionClosed, Refused, ClientError) as group:
+        raise StartupError(str(_first(group))) from None
+    except* StartupError as group:
+        raise StartupError(str(_first(group))) from None
+    return 0
+
+
+def new_runtime(connection: Connection, thread: str, settings: ChatSettings) -> AssistantTransportRuntime:
+    """The runtime of a thread, for messages of any form, with files as attachments."""
+    attachments = CompositeAttachmentAdapter([SimpleImageAttachmentAdapter(), SimpleTextAttachmentAdapter()])
+    return AssistantTransportRuntime(
+        connection,
+        thread,
+        agent=settings.agent,
+        converter=LangChainConverter(callback=convert_any_message),
+        adapters=RuntimeAdapters(attachments=attachments),
+        on_error=lambda *_: None,  # whoever sent it is told
+    )
+
+
+def new_thread_id() -> str:
+    """An id that no other thread has."""
+    return uuid.uuid4().hex
+
+
+async def _pipe(settings: ChatSettings) -> None:
+    text = (await anyio.to_thread.run_sync(sys.stdin.read)).strip()
+    if not text and not settings.attachments:
+        raise StartupError("there is nothing to send: the input is empty")
+    thread = settings.thread or new_thread_id()
+    async with (
+        connect(settings.url, token=settings.token) as connection,
+        new_runtime(connection, thread, settings) as runtime,
+    ):
+        await ask(runtime, text, settings.attachments, _write)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+async def _terminal(settings: ChatSettings) -> None:
+    try:
+        import httpx
+        from rich.console import Console
+
+        from ...client.runtimes.server_threads import ServerThreads
+        from .actions import Actions
+        from .terminal import RichScreen, Terminal
+    except ImportError as error:
+        raise StartupError(f"{error.name} is not installed: pip install 'threadwire[cli]'") from error
+    headers = {} if settings.token is None else {"authorization": f"Bearer {settings.token}"}
+    thread: str | None = settings.thread or new_thread_id()
+    listed: list[str] = []
+    screen = RichScreen(Console(force_terminal=True))
+    async with (
+        connect(settings.url, token=settings.token) as connection,
+        httpx.AsyncClient(base_url=http_url(settings.url), headers=headers) as client,
+    ):
+        threads = ServerThreads(client, agent=settings.agent)
+        screen.say(f"agents: {', '.join(connection.agents)}   /help tells what there is")
+        while thread is not None:
+            async with new_runtime(connection, thread, settings) as runtime:
+                actions = Actions(runtime, screen.say, threads=threads, new_id=new_thread_id, listed=listed)
+                for path in settings.attachments:
+                    await runtime.composer.add_attachment(path)
+                thread = (await Terminal(connection, runtime, screen, actions).talk()).thread
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
