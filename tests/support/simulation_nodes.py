@@ -165,8 +165,13 @@ class _Nodes(simulation._World):
         for _ in range(20):
             await self._come_to_rest()
             connected = all(client.wire and not client.wire.gone for client in self._clients)
-            if connected and not at_once(self.store.disk.unfinished()):  # else no node has taken it up yet
+            unfinished = at_once(
+                self.store.disk.unfinished()
+            )  # by a node that has yet to take it up, or none
+            if connected and not unfinished:
                 break
+            for thread in unfinished:
+                self._clients[0].say({"type": "cancel", "thread": thread})
         assert not self.failures, self.failures[0]
         self._check()
         for node in list(self._nodes):
