@@ -7,7 +7,6 @@ is shown is checked as it comes (see `View`). `Load.check` compares it with the 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 from collections.abc import AsyncIterator
@@ -303,7 +302,3 @@ class Load:
             if its == thread:
                 assert statuses[id] == self.finals[its, id].status
         return len(records)
-
-
-LONG_S = float(os.environ.get("THREADWIRE_TEST_NODES_S", "0"))
-"""For how long faults go on where it is set; `make soak` does."""
