@@ -275,6 +275,8 @@ class NodeStore:
         self._appending: dict[str, int] = {}
         self._uncertain: set[str] = set()
         self._versions: dict[str, int] = {}
+        self._last: dict[str, asyncio.Task[Any]] = {}
+        """The last append of each thread: the next goes after its answer."""
         self._calls: set[asyncio.Task[Any]] = set()
         self._line: asyncio.Future[None] | None = None
 
@@ -347,10 +349,11 @@ class NodeStore:
     async def _never(self) -> None:
         await asyncio.get_running_loop().create_future()
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+        return task
 
     async def end(self) -> None:
         """After a crash: drops what waits for answers."""
@@ -382,9 +385,12 @@ class NodeStore:
 
     def append(self, entry: Append, done: Done) -> None:
         self._appending[entry.thread] = self._appending.get(entry.thread, 0) + 1
-        self._spawn(self._append(entry, done))
+        before = self._last.get(entry.thread)
+        self._last[entry.thread] = self._spawn(self._append(entry, done, before))
 
-    async def _append(self, entry: Append, done: Done) -> None:
+    async def _append(self, entry: Append, done: Done, before: asyncio.Task[Any] | None) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
         error: Exception | None
         try:
             version = self._versions.get(entry.thread, 0)

@@ -107,9 +107,9 @@ async def take(
         holder = await db.fetchrow(_HOLDER, thread)
         if holder is not None:
             return Elsewhere(*holder)
-        if await find_thread(db, thread) is not None:
-            continue  # the lease has ended just now
         named = await find_name(db, thread)
+        if named is not None and named.id == thread:
+            continue  # its lease has ended just now, or it was made
         if named is not None:
             return named
         if agent is None:
@@ -522,8 +522,10 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
                 )
             case 1 if a <= after[thread]:
                 found[thread] = msgspec.structs.replace(found[thread], base=b)
-            case 1:
+            case 1 if len(found[thread].rows) < rows:
                 found[thread].rows.append(LogRow(a, b, data))
+            case 1:
+                pass  # one too many, where the place's own row is gone
             case 2:
                 found[thread].runs.append(_run((*msgspec.json.decode(text), None)))
             case _:
