@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.support import Report, arguments, show
 
-NAMES = ("engine", "websocket", "assistant", "fanout", "memory", "snapshot", "diff", "langgraph")
+NAMES = (*("engine", "websocket", "assistant", "fanout", "memory", "snapshot", "diff", "langgraph", "nodes"),)
 
 
 def run(name: str, quick: bool) -> Report:
