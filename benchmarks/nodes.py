@@ -7,8 +7,8 @@ Times are those of the clock, in ms, from the moment a token is written: until i
 owner publishes it then), and until a subscriber at the following node has it. Beside that: how long after a
 node was killed another one has taken its thread over, with a lease of one second.
 
-Takes a PostgreSQL of its own, as the tests do, or the one at THREADWIRE_TEST_POSTGRESQL. A server of its own
-runs without fsync: what a disk adds to each commit is not in these figures.
+Takes a PostgreSQL of its own, as the tests do, or the one at THREADWIRE_TEST_POSTGRESQL. Its own shares the
+machine with the nodes, and syncs each commit to whatever disk this machine has.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ async def measure(quick: bool) -> list[Figure]:
     seconds = 3.0 if quick else 10.0
     figures = []
     given = os.environ.get("THREADWIRE_TEST_POSTGRESQL")
-    server = None if given else await asyncio.to_thread(Server)
+    server = None if given else await asyncio.to_thread(Server, "fsync=on")
     base = given or (server.url if server is not None else "")
     try:
         for count in (1, 2, 4) if quick else (1, 2, 3, 4):

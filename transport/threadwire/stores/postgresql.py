@@ -50,7 +50,7 @@ CONNECT_S: Final = 10.0
 STATEMENT_S: Final = 30.0
 """How long the database may take for a statement before its connection is given up."""
 POOL: Final = 6
-"""Connections beside the four that each node holds."""
+"""Connections beside the five that each node holds."""
 _ATTEMPTS: Final = 3
 
 # What a connection must never do, whoever is at fault: hold a lock while nothing comes.
@@ -62,6 +62,12 @@ _SESSION: Final = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
 }
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    def get_reset_query(self) -> str:
+        """Nothing is ever set on a connection of the pool: this spares each query a round trip."""
+        return ""
 
 
 class PostgreSQLStore:
@@ -217,7 +223,7 @@ class PostgreSQLStore:
     # log and snapshots
 
     async def follow(self, places: Sequence[Place], *, rows: int) -> dict[str, Progress]:
-        return await self._query(queries.follow, places, rows)
+        return await self._opened().following.run(queries.follow, places, rows)
 
     async def standings(self, threads: Sequence[str]) -> list[Standing]:
         return await self._query(queries.standings, threads)
@@ -324,6 +330,7 @@ class _Open:
         self.appends: Lane[_AppendJob | _Renewal] = Lane(connect, self._write)
         self.submits: Lane[_SubmitJob] = Lane(connect, _submit)
         self.bus = PostgreSQLBus(connect, node=self.node, name=name)
+        self.following = _Direct(connect)
         self.uncertain: set[str] = set()
         """Threads with an append that may have been written, or may yet be."""
         self.versions: dict[str, int] = {}
@@ -341,6 +348,7 @@ class _Open:
                 timeout=CONNECT_S,
                 command_timeout=STATEMENT_S,
                 server_settings=_SESSION,
+                connection_class=_Connection,
             )
             stack.callback(pool.terminate)
             opened = cls(connect, pool, name)
@@ -371,6 +379,7 @@ class _Open:
     async def stop(self) -> None:
         await self.appends.stop()
         await self.submits.stop()
+        self.following.close()
         try:
             async with self.pool.acquire(timeout=1) as connection:
                 await queries.release_all(connection, self.node)
@@ -380,6 +389,35 @@ class _Open:
             await asyncio.wait_for(self.pool.close(), 2)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             self.pool.terminate()
+
+
+class _Direct:
+    """A connection for one query at a time: what is asked for every few milliseconds needs no pool."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self._connection: Any = None
+        self._turn = asyncio.Lock()
+
+    async def run(
+        self, query: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async with self._turn:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._connect()
+                return await query(self._connection, *args, **kwargs)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                self.close()
+                raise store_error(error) from error
+            except asyncio.CancelledError:
+                self.close()  # its answer is still to come
+                raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            connection.terminate()
 
 
 class _AppendJob:
