@@ -38,7 +38,7 @@ class Server:
         settings: beside those of the tests, as `name=value`.
     """
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, standby_of: Server | None = None) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="threadwire-pg-"))
         self._data = self._home / "data"
         self._user = _plain_user()
@@ -47,6 +47,11 @@ class Server:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = settings
+        if standby_of is not None:
+            source = ("-h", "127.0.0.1", "-p", standby_of.port, "-U", "postgres")
+            _run(self._user, "pg_basebackup", *source, "-D", self._data, "-R", "--no-sync", "-c", "fast")
+            self.start()
+            return
         _run(
             self._user, "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"
         )
@@ -77,6 +82,10 @@ class Server:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start: {(self._home / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Makes a standby a primary."""
+        _run(self._user, "pg_ctl", "promote", "-D", self._data)
 
     def crash(self) -> None:
         """Ends it at once, as a failure of its process would."""
