@@ -153,8 +153,7 @@ async def measure(quick: bool) -> list[Figure]:
             peer_name = f"{protocol}: assistant-stream, {way}"
             if peer_name in costs:
                 value = ratio(costs[protocol], costs[peer_name])
-                target = 0.5 if way == "+=" else None
-                figures.append(Figure(name=f"ours / {peer_name}", value=value, at_most=target))
+                figures.append(Figure(name=f"ours / {peer_name}", value=value, at_most=0.5))
     return figures
 
 

@@ -385,6 +385,52 @@ async def test_new_message_interrupts_a_run_that_was_left() -> None:
 
 
 @in_virtual_time
+async def test_new_message_interrupts_a_run_whose_client_is_seen_to_leave_a_moment_later() -> None:
+    async with serving() as app:
+        loop = asyncio.get_running_loop()
+        async with post(app, "/assistant", body("hang on", threadId="t")) as first:
+            await first.until(lambda: "hang " in texts(first))
+            began = loop.time()
+            async with post(app, "/assistant", body("next", threadId="t")) as second:
+                await asyncio.sleep(0.05)
+                first.hang_up()
+                await second.end()
+            assert loop.time() - began < 2
+            assert texts(second)[-1] == "next "
+
+
+@in_virtual_time
+async def test_new_message_waits_for_a_run_whose_client_stays() -> None:
+    async with serving() as app, post(app, "/assistant", body("hang on", threadId="t")) as first:
+        await first.until(lambda: "hang " in texts(first))
+        async with post(app, "/assistant", body("next", threadId="t")) as second:
+            await second.until(lambda: second.state is not None)
+            await asyncio.sleep(1)
+            assert texts(second)[-1] == "hang "
+            (thread,) = app.threads.loaded()
+            assert thread.run_info is not None
+            assert thread.run_info.status == "running"
+            await thread.runner.cancel(thread.run_info.id)
+            await second.end()
+
+
+@in_virtual_time
+async def test_an_answer_asked_for_again_interrupts_a_run_that_was_left() -> None:
+    async with serving() as app:
+        loop = asyncio.get_running_loop()
+        async with post(app, "/assistant", body("hang on", threadId="t")) as exchange:
+            await exchange.until(lambda: "hang " in texts(exchange))
+        left = loop.time()
+        (thread,) = app.threads.loaded()
+        first = thread.run_info
+        assert first is not None
+        again = {"commands": [{"type": "regenerate", "parentId": None}], "threadId": "t"}
+        async with post(app, "/assistant", again) as exchange:
+            await exchange.until(lambda: thread.run_info is not None and thread.run_info.id != first.id)
+        assert loop.time() - left < 2
+
+
+@in_virtual_time
 async def test_new_message_waits_for_a_run_that_is_to_be_seen_through() -> None:
     async with serving() as app:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import anyio
 import pytest
 
 import threadwire
@@ -13,6 +15,7 @@ from threadwire.core.operations import AppendText, Set
 from threadwire.endpoints.app import create_app
 from threadwire.endpoints.assistant_stream import ENCODERS
 from threadwire.engine.settings import Settings
+from threadwire_agents.demos.scripted import scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -93,3 +96,26 @@ async def test_stream_that_is_cut_between_any_two_sends_is_broken(protocol: str)
             reader.end()
     reader.feed(exchange.pieces[-1])
     reader.end()
+
+
+@both
+async def test_client_that_is_gone_when_something_is_sent_is_no_fault(
+    protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(agents={"scripted": scripted}, store="memory:", settings=Settings())
+    async with app.running(), post(app, "/assistant", body("hang on"), protocol=protocol) as exchange:
+        send = exchange._send
+
+        async def fails(event: Any) -> None:
+            if exchange.pieces:
+                raise OSError("the client is gone")
+            await send(event)
+
+        exchange._send = fails  # type: ignore[method-assign]
+        with anyio.fail_after(5):
+            while not exchange.finished:
+                exchange._news.clear()
+                await exchange._news.wait()
+        assert not len(app.threads.feeds)
+        assert not exchange.complete
+    assert not caplog.records

@@ -16,10 +16,12 @@ from starlette.routing import Route
 
 from tests.support.http import client_of, error_of
 from threadwire.core.frames import Limits
+from threadwire.endpoints.app import create_app
 from threadwire.endpoints.bodies import read_body, read_query
 from threadwire.endpoints.http import http_application
 from threadwire.endpoints.responses import json_response
 from threadwire.engine.settings import Settings
+from threadwire_agents.demos.scripted import scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +219,30 @@ async def test_client_that_leaves_during_its_body_is_not_answered(caplog: pytest
     await app(scope, receive, send)
     assert sent == []
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("type", "length", "status", "code"),
+    [
+        ("application/json", 10**10, 413, "too-large"),
+        ("application/json", "9" * 50, 413, "too-large"),
+        ("text/plain", 10, 415, "wrong-content-type"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/threads", "/assistant", "/resume", "/initial-state", "/cancel", "/chat"])
+async def test_what_the_headers_tell_is_refused_before_the_body_has_come(
+    path: str, type: str, length: Any, status: int, code: str
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep_forever()
+
+    headers = {"Content-Type": type, "Content-Length": str(length)}
+    app = create_app(agents={"scripted": scripted}, store="memory:")
+    with anyio.fail_after(10):
+        async with app.running(), client_of(app) as http:
+            error = error_of(await http.post(path, content=never(), headers=headers), status)
+    assert (error["code"], error["field"]) == (code, "body")
 
 
 async def test_body_that_does_not_come_is_refused() -> None:

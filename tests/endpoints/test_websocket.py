@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.asgi import Socket, connected
 from tests.support.engine import say
+from threadwire.core.errors import StoreUnavailable
 from threadwire.core.frames import (
     CommandState,
     Error,
@@ -26,7 +27,9 @@ from threadwire.core.frames import (
 )
 from threadwire.core.operations import apply
 from threadwire.endpoints.app import Application, create_app
+from threadwire.engine.history import History
 from threadwire.engine.settings import Settings
+from threadwire.stores.memory import MemoryStore
 from threadwire_agents.demos.scripted import scripted
 
 pytestmark = pytest.mark.anyio
@@ -223,3 +226,61 @@ async def test_an_agent_is_named_at_the_first_open_and_can_not_change() -> None:
         socket.say({**OPEN, "agent": "other"})
         error = await socket.until(Error)
         assert (error.code, error.field) == ("not-found", "agent")
+
+
+class SlowHistory(MemoryStore):
+    """Tells which epoch wrote an update only once it is `released`, or fails to."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.released = asyncio.Event()
+        self._fails = fails
+
+    async def row_epoch(self, thread: str, seq: int) -> int | None:
+        self.asked.set()
+        await self.released.wait()
+        if self._fails:
+            raise StoreUnavailable("as told")
+        return await super().row_epoch(thread, seq)
+
+
+async def test_a_runs_end_comes_after_its_last_update_though_the_thread_is_opened_anew_meanwhile() -> None:
+    store = SlowHistory()
+    app = create_app(agents={"scripted": scripted}, store=store)
+    async with app.running(), connected(app) as socket:
+        socket.say(OPEN, command("c", "hang on"))
+        await socket.until(CommandState, id="c", status="applied")
+        (thread,) = app.threads.loaded()
+        thread._history = History(thread.head, None)  # as of a thread that was just loaded
+        socket.messages.clear()
+        socket.say({"type": "cancel", "thread": "t"}, {**OPEN, "since": {"epoch": 0, "seq": thread.head}})
+        await store.asked.wait()
+        await thread.runner.ended()
+        socket.say({"type": "ping", "nonce": 1})
+        await socket.until(Pong, nonce=1)
+        assert not any(isinstance(frame, Run) for frame in socket.frames)
+        store.released.set()
+        await socket.until(Run)
+        socket.say({"type": "ping", "nonce": 2})
+        await socket.until(Pong, nonce=2)
+        shown = [frame for frame in socket.frames if isinstance(frame, Snapshot | Update | Run)]
+        assert [type(frame) for frame in shown] == [Snapshot, Run]
+        assert shown[-1].run.status == "cancelled"
+
+
+async def test_a_cancel_is_answered_though_the_open_behind_it_fails() -> None:
+    store = SlowHistory(fails=True)
+    app = create_app(agents={"scripted": scripted}, store=store)
+    async with app.running(), connected(app) as one, connected(app) as other:
+        one.say(OPEN, command("c", "hang on"))
+        await one.until(CommandState, id="c", status="applied")
+        (thread,) = app.threads.loaded()
+        thread._history = History(thread.head, None)
+        other.say({"type": "cancel", "thread": "t"}, {**OPEN, "since": {"epoch": 0, "seq": thread.head}})
+        await store.asked.wait()
+        await thread.runner.ended()
+        store.released.set()
+        answer = await other.until(Run)
+        assert answer.run.status == "cancelled"
+        assert (await other.until(Error)).code == "store-unavailable"

@@ -122,6 +122,74 @@ async def test_encodings_are_made_once_for_all_readers() -> None:
         assert len(threads.feeds) == 1
 
 
+async def test_text_is_joined_until_a_reader_takes_it_and_is_the_same_for_all() -> None:
+    async with thread_of() as (threads, thread):
+        await write(thread, ("texts",), ["", ""])
+        quick, slow = [Client(await threads.feeds.join(thread)) for _ in range(2)]
+        for client in (quick, slow):
+            await client.until({"texts": ["", ""]})
+        for index, text in ((0, "a"), (0, "é"), (1, "c"), (1, "d")):
+            thread.document.append_text(("texts", index), text)
+            await thread.flush()
+        with anyio.fail_after(5):
+            await quick.reader.news()
+            await slow.reader.news()
+        quick.take()
+        thread.document.append_text(("texts", 1), "e")
+        await thread.flush()
+        with anyio.fail_after(5):
+            await quick.reader.news()
+        quick.take()
+        slow.take()
+        assert quick.state == slow.state == {"texts": ["aé", "cde"]}
+        assert (len(quick.parts), len(slow.parts)) == (3, 2)
+
+
+async def test_text_comes_before_the_end_that_follows_it() -> None:
+    async with thread_of() as (threads, thread):
+        await write(thread, ("text",), "")
+        client = Client(await threads.feeds.join(thread))
+        await client.until({"text": ""})
+        thread.document.append_text(("text",), "x")
+        await thread.flush()
+        client.reader.finish(None)
+        client.take()
+        assert client.state == {"text": "x"}
+        assert [type(part) for part in client.parts] == [State, Edits, End]
+
+
+async def test_reader_that_joins_among_tokens_is_woken_by_the_next() -> None:
+    async with thread_of() as (threads, thread):
+        await write(thread, ("text",), "")
+        first = await threads.feeds.join(thread)
+        assert first.take() is not None
+        for _ in range(2):
+            thread.document.append_text(("text",), "x")
+            await thread.flush()
+            late = await threads.feeds.join(thread)
+            assert not late.touched
+        thread.document.append_text(("text",), "x")
+        await thread.flush()
+        assert late.touched
+        with anyio.fail_after(5):
+            await late.news()
+
+
+async def test_text_that_nobody_takes_is_kept_as_text_and_not_as_tokens() -> None:
+    async with thread_of() as (threads, thread):
+        await write(thread, ("text",), "")
+        client = Client(await threads.feeds.join(thread))
+        await client.until({"text": ""})
+        feed = client.reader._feed
+        for _ in range(3000):
+            thread.document.append_text(("text",), "x")
+            await thread.flush()
+            assert len(feed._text) < 1100
+        client.take()
+        assert client.state == {"text": "x" * 3000}
+        assert len(client.parts) == 2
+
+
 async def test_slow_reader_gets_merged_edits_and_beyond_the_states_weight_the_state() -> None:
     async with thread_of() as (threads, thread):
         await write(thread, ("text",), "")

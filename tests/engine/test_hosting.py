@@ -1022,12 +1022,9 @@ async def test_a_thread_robbed_while_it_asks_writes_nothing_more() -> None:
 async def test_what_is_steered_into_a_run_is_taken_by_the_agent_and_settled_by_it() -> None:
     async def run(run: threadwire.Run) -> None:
         hosting = run.hosting
-        arrived = asyncio.Event()
-        hosting.on_steer(arrived.set)
         had_before = hosting.has_steered
-        await arrived.wait()
-        assert (had_before, hosting.has_steered) == (False, True)
         await asyncio.sleep(1)
+        assert (had_before, hosting.has_steered) == (False, True)
         first, second = hosting.steered()
         assert (hosting.has_steered, hosting.steered()) == (False, [])
         run.state["steered"] = [first.id, second.id]
@@ -1148,3 +1145,29 @@ def test_questions_are_true_where_there_is_one() -> None:
     assert questions("?a")
     assert questions("!a")
     assert questions(".")
+
+
+@pytest.mark.parametrize(("strategy", "undone"), [("rollback", True), ("interrupt", False)])
+def test_a_run_that_is_cut_can_tell_whether_it_is_undone(strategy: Any, undone: bool) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        seen: list[bool] = []
+
+        async def run(run: threadwire.Run) -> None:
+            if seen:
+                return
+            seen.append(run.hosting.rolls_back)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append(run.hosting.rolls_back)
+
+        async with engine(Host(run)) as threads:
+            talk = await Talk().open(threads)
+            await talk.send("m", "go")
+            await settle()
+            await talk.send("n", "on", strategy)
+            await asyncio.sleep(1)
+            assert (seen, talk.run) == ([False, undone], "completed")
+
+    check()

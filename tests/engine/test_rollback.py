@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from threadwire.core import operations
 from threadwire.core.document import Document
 from threadwire.core.frames import Update
 from threadwire.core.operations import Json
-from threadwire.engine import thread as thread_module
+from threadwire.engine import storing
 from threadwire.engine.beside import NotingDraft, keep_written
 from threadwire.engine.notes import Notes
 from threadwire.engine.run import Run
@@ -208,6 +209,36 @@ async def test_an_agent_that_does_not_care_is_undone_and_can_write_no_more() -> 
         assert client.state == {"n": 1}
         await asyncio.sleep(6)
         assert client.state == {"n": 20}
+        assert client.ends == [("cancelled", None), ("completed", None)]
+
+
+@in_virtual_time
+async def test_what_an_agent_takes_up_while_it_is_being_undone_is_cancelled() -> None:
+    @threadwire.agent
+    async def stubborn(run: Run) -> None:
+        for _ in run.commands:
+            run.state["n"] = run.state.get("n", 0) + 1
+            while not over.is_set():
+                with suppress(asyncio.CancelledError):
+                    await over.wait()
+        for _ in run.inbox.take():
+            done.set()
+
+    over, done = asyncio.Event(), asyncio.Event()
+    store = FaultyStore()
+    async with engine(stubborn, store=store, settings=Settings(cancel_grace_s=0.5)) as threads:
+        client = await client_of(await threads.get("t"))
+        await client.send("m1", "go")
+        await client.send("m2", "go", "steer")
+        await client.send("m3", "go", "rollback")
+        store.out = True  # what the run began on can't be read for a while
+        await asyncio.sleep(1)
+        over.set()
+        await done.wait()
+        store.out = False
+        await asyncio.sleep(5)
+        assert client.statuses("m1", "m2", "m3") == ["applied", "cancelled", "applied"]
+        assert client.state == {"n": 1}
         assert client.ends == [("cancelled", None), ("completed", None)]
 
 
@@ -731,8 +762,8 @@ async def test_snapshots_stored_during_a_long_run_leave_its_start_to_be_read() -
     store = FaultyStore()
     settings = Settings(history_updates=1, history_s=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thread_module, "_SNAPSHOT_BYTES", 100)
-        patch.setattr(thread_module, "_SNAPSHOT_ROWS", 5)
+        patch.setattr(storing, "_SNAPSHOT_BYTES", 100)
+        patch.setattr(storing, "_SNAPSHOT_ROWS", 5)
         async with engine(long, store=store, settings=settings) as threads:
             client = await client_of(await threads.get("t"))
             client.thread.document.set(("first",), 1)

@@ -15,7 +15,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from tests.support.engine import Reader
 from threadwire.engine.thread import Thread
 from threadwire_agents.langgraph import LangGraphAgent
-from threadwire_agents.langgraph.serialise import plain, to_json
+from threadwire_agents.langgraph.message_json import plain
+from threadwire_agents.langgraph.serialise import to_json
 
 Piece: TypeAlias = str | AIMessageChunk | BaseException | Callable[[], Awaitable[object]]
 """A piece of what a model says: a text, a chunk, an error to fail with, or something to wait for."""

@@ -16,6 +16,7 @@ import anyio
 import httpx
 import pytest
 
+from tests.support.malformed import ROUTES, Malformed, malformed
 from tests.support.server import Server, running
 from tests.support.spec import vectors
 from tests.support.stock_client import PROTOCOLS, Broken, StreamReader, body, message
@@ -270,9 +271,18 @@ async def test_hostile_requests_are_refused_and_nothing_else_suffers(tmp_path: P
                 assert answer.status_code == case["status"], (case["comment"], answer.text)
                 assert answer.json()["error"]["code"] == case["error"]
 
+            async def send(path: str, case: Malformed) -> None:
+                headers = {"Content-Type": "application/json"}
+                answer = await http.post(server.url + path, content=case.data, headers=headers)
+                assert answer.status_code == case.status, (path, case.name, answer.text)
+                assert answer.json()["error"]["field"].startswith(case.field), (path, case.name)
+
             async with anyio.create_task_group() as group:
                 for case in cases:
                     group.start_soon(attack, case)
+                for path in ROUTES:
+                    for wrong in malformed(path, "good"):
+                        group.start_soon(send, path, wrong)
             parts = len(good.reader.states)
             await good.until(lambda: len(good.reader.states) > parts + 50)
             assert good.text.startswith("1 2 3 4 5 6 7 8 9 ")

@@ -28,9 +28,10 @@ from threadwire.engine.store import Store
 
 from .checkpoints import Checkpoints
 from .handlers import GraphHandler
+from .message_json import message_from_json, plain
 from .saver import Saver, check_saver
 from .savers import saver_beside
-from .serialise import message_from_json, message_to_json, plain
+from .serialise import message_to_json
 from .shape import Shape, context_for
 from .source import Graph, graph_source
 from .turn import Turn

@@ -9,7 +9,7 @@ Spec: PROTOCOL.md §8.4, §8.7 and §15.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import jsonschema
@@ -28,11 +28,21 @@ from .serialise import to_json
 CLIENT_TOOL: Final = "client_tool"
 """The `type` of an interrupt that asks for a client tool's result: `{type, tool_call_id, name, args}`."""
 
+_NO_RESULT: Final = "The call was cancelled before it had a result."
+
 
 def open_calls(messages: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
     """The tool calls without a result, by id; of the last turn only."""
     calls, answered = _last_calls(messages)
     return {id: call for id, call in calls.items() if id not in answered}
+
+
+def closing_messages(messages: Sequence[Any], new_id: Callable[[], str]) -> list[ToolMessage]:
+    """Results for the tool calls that have none: models refuse a conversation without."""
+    return [
+        ToolMessage(_NO_RESULT, tool_call_id=id, name=call["name"], status="error", id=new_id())
+        for id, call in open_calls(messages).items()
+    ]
 
 
 def _last_calls(messages: Sequence[Any]) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
@@ -48,10 +58,13 @@ def _last_calls(messages: Sequence[Any]) -> tuple[dict[str, Mapping[str, Any]], 
     return {}, answered
 
 
-def find_questions(state: StateSnapshot, messages: Sequence[Any], tools: Collection[str]) -> Questions:
+def find_questions(
+    state: StateSnapshot, messages: Sequence[Any], tools: Collection[str], *, places: Mapping[str, str]
+) -> Questions:
     """What the graph waits for; nothing where it has come to its end.
 
-    `tools`: the names of tools that clients execute.
+    `tools`: the names of tools that clients execute. `places`: by interrupt of a subgraph, the `ns` of
+    its call.
     """
     interrupts: dict[str, Json] = {}
     calls: dict[str, ClientCall] = {}
@@ -65,6 +78,8 @@ def find_questions(state: StateSnapshot, messages: Sequence[Any], tools: Collect
             )
             continue
         entry: dict[str, Json] = {"value": to_json(interrupt.value)}
+        if interrupt.id in places:
+            entry["ns"] = places[interrupt.id]
         schema = response_schema(interrupt)
         if schema is not None:
             entry["response_schema"] = schemas[interrupt.id] = schema

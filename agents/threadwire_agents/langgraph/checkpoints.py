@@ -11,6 +11,7 @@ Names of notes:
     branch/ID       the head of the branch that the message is in, when it was left
     base            the run that began last, and the head then
     call            the call of the graph that goes on, for a later process to take up
+    wanted          the run that is to call the graph for a handler, until a checkpoint of that call is there
     unsaved         of a run that was cut short, messages that have yet to go to the graph's own state
 """
 
@@ -26,6 +27,7 @@ HEAD = "head"
 BASE = "base"
 CALL = "call"
 UNSAVED = "unsaved"
+WANTED = "wanted"
 
 
 class Call(TypedDict):
@@ -73,6 +75,19 @@ class Checkpoints:
         base: Any = self.notes.get(BASE)
         head: str | None = base["head"] if base is not None and base["run"] == run else None
         return head
+
+    def want(self, run: str) -> None:
+        """A handler wants the run to call the graph."""
+        self.notes[WANTED] = run
+
+    def wants(self, run: str) -> bool:
+        """Whether it does, and nothing is known to have come of it."""
+        return self.notes.get(WANTED) == run
+
+    def has_called(self) -> None:
+        """A checkpoint of a call is there."""
+        if WANTED in self.notes:
+            del self.notes[WANTED]
 
     def roll_back(self, run: str) -> None:
         """The state is what it was when the run began."""

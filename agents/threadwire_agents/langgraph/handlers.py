@@ -22,6 +22,8 @@ from threadwire.core.views import Access, DictDraft
 from threadwire.engine.agent import Handler
 from threadwire.engine.run import Run
 
+from .checkpoints import Checkpoints
+
 if TYPE_CHECKING:
     from .agent import LangGraphAgent
 
@@ -51,10 +53,12 @@ class GraphHandler(Handler[Any]):
         if run.hosting.beside and (changes or seen.agent_wanted):
             text = "the run waits for clients; the graph can't be changed or started meanwhile"
             raise CommandError("thread-waiting", text)
-        if seen.agent_wanted:
-            run.start_agent()
         if changes:
             await self._agent.update(run, changes)
+        if seen.agent_wanted:
+            run.start_agent()
+            # Durable together with the command, for a process that finds the run cut off before the call.
+            Checkpoints(await run.hosting.notes()).want(run.id)
 
 
 class GraphDraft(Draft):

@@ -24,7 +24,8 @@ from threadwire.core.document import Document
 from threadwire.core.errors import InvalidValue
 from threadwire.core.operations import AppendText, Delete, Json, Operation, Path, Set, Splice
 
-from .serialise import merge_message, message_to_json, to_json
+from .message_json import merge_message
+from .serialise import message_to_json, to_json
 
 MISSING: Final = object()
 """Stands for nothing, not even null."""
@@ -147,7 +148,7 @@ def _further(path: Path, by: int, operation: Operation, length: int) -> Operatio
 class Stream:
     """A message that streams: where it stands, and where in it the next chunk goes."""
 
-    __slots__ = ("calls", "id", "kind", "meta", "path", "text")
+    __slots__ = ("calls", "ended", "id", "kind", "meta", "overtaken", "path", "text")
 
     def __init__(self, id: str | None, path: Path, meta: object, kind: type) -> None:
         self.id = id
@@ -160,6 +161,14 @@ class Stream:
         """Where the content grows while it is one text; None when it is blocks."""
         self.calls: dict[object, int] = {}
         """Places of tool calls by their index."""
+        self.ended = False
+        self.overtaken: Json = None
+        """How it stood when another message of the same task began to stream."""
+
+    @property
+    def task(self) -> object:
+        """What names the task that it is of; the same for each attempt of it."""
+        return self.meta.get("langgraph_checkpoint_ns") if isinstance(self.meta, Mapping) else None
 
     def move(self, path: Path) -> None:
         self.path = path
@@ -216,6 +225,8 @@ class MessageList:
             self._grow_calls(stream, chunks)
         if fields["additional_kwargs"]:
             self._grow_kwargs(stream, fields["additional_kwargs"])
+        if fields.get("chunk_position"):
+            stream.ended = True
         id_ = fields["id"]
         if id_ != stream.id:
             self._rename(stream, id_)
@@ -251,7 +262,11 @@ class MessageList:
             make_equal(document, (*self.path, place), merge_message(there[place], shown))
         if not chunk:
             return
-        stream = self._streams[id(meta)] = Stream(message.id, (*self.path, place), meta, type(message))
+        stream = Stream(message.id, (*self.path, place), meta, type(message))
+        for other in self._streams.values():
+            if other.task is not None and other.task == stream.task:
+                other.overtaken = to_json(value_at(document, other.path))
+        self._streams[id(meta)] = stream
         if type(shown["content"]) is list:
             stream.text = None
         fields = message.__dict__
@@ -452,9 +467,20 @@ class MessageList:
         self._find_streams()
 
     def end_streams(self) -> list[dict[str, Any]]:
-        """The previews, as they stand; nothing streams any more."""
+        """The previews as they stand, but those of attempts that had failed; nothing streams any more."""
+        failed = {stream.id for stream in self._streams.values() if self._has_failed(stream)}
         self._forget_streams()
-        return [item for item in (self._items() or [])[self._own() :] if type(item) is dict]
+        previews = (self._items() or [])[self._own() :]
+        return [item for item in previews if type(item) is dict and _id(item) not in failed]
+
+    def _has_failed(self, stream: Stream) -> bool:
+        """Whether it was given up in the middle, and its task has tried again since.
+
+        Nothing tells of that, but that it has grown no more while the task streams another message.
+        """
+        if stream.ended or stream.overtaken is None:
+            return False
+        return bool(stream.overtaken == value_at(self._access.document, stream.path))
 
     def preview_ids(self) -> set[str | None]:
         return {_id(item) for item in (self._items() or [])[len(self.known) :]}

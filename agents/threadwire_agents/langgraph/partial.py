@@ -1,23 +1,59 @@
-"""What stays of a run that was cut short: texts that were shown, and an end to tool calls left open."""
+"""What stays of a run that was cut short: the texts that were shown, in the graph's own state too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from typing import Any, Final
-
-from langchain_core.messages import ToolMessage
 
 from threadwire.core.operations import Json
 
-from .answers import open_calls
+from .checkpoints import UNSAVED
+from .graph_thread import GraphThread
+from .message_json import message_from_json
+from .saver import COMMANDS, CheckpointLost
+
+logger = logging.getLogger("threadwire")
 
 MARK: Final = "threadwire"
 """The member of `response_metadata` that says what became of a message: `cancelled` or `failed`."""
 
-_NO_RESULT: Final = "The call was cancelled before it had a result."
+
+async def keep_partial(thread: GraphThread, why: str, *, save: bool = True) -> bool:
+    """Keeps what is shown of a run that was cut short; whether it is in the graph's own state too.
+
+    Where it isn't, as without `save`, the note `unsaved` has it for the next run.
+    """
+    previews = thread.converter.root.end_streams() if thread.shape.messages else []
+    thread.converter.finish()
+    # A fork that has saved nothing has changed nothing.
+    thread.saver.head = thread.checkpoints.head
+    thread.checkpoints.notes[UNSAVED] = {"run": thread.run.id, "messages": _kept(previews, why)}
+    if not save:
+        return False
+    try:
+        await save_partial(thread, thread.checkpoints.notes[UNSAVED])
+        return True
+    except CheckpointLost:
+        pass  # the next run finds that out, and begins with what is shown
+    except Exception:
+        logger.exception("thread %s: what a run left is not in the graph's state yet", thread.run.thread)
+    return False
 
 
-def kept_partials(previews: Sequence[dict[str, Any]], why: str) -> list[Json]:
+async def save_partial(thread: GraphThread, unsaved: Any) -> None:
+    """Puts what a run left into the graph's own state."""
+    state = await thread.state()
+    messages = thread.messages(state)
+    known = {message.id for message in messages}
+    more: list[Any] = [message_from_json(item) for item in unsaved["messages"] if item.get("id") not in known]
+    thread.marks[COMMANDS] = ""
+    await thread.close(state, more)
+    await thread.settle()
+    del thread.checkpoints.notes[UNSAVED]
+
+
+def _kept(previews: Sequence[dict[str, Any]], why: str) -> list[Json]:
     """The messages of models that had begun, marked, without tool calls: nobody will carry these out."""
     kept: list[Json] = []
     for preview in previews:
@@ -29,11 +65,3 @@ def kept_partials(previews: Sequence[dict[str, Any]], why: str) -> list[Json]:
         message["response_metadata"] = {**(message.get("response_metadata") or {}), MARK: why}
         kept.append(message)
     return kept
-
-
-def closing_messages(messages: Sequence[Any], new_id: Callable[[], str]) -> list[ToolMessage]:
-    """Results for the tool calls that have none: models refuse a conversation without."""
-    return [
-        ToolMessage(_NO_RESULT, tool_call_id=id, name=call["name"], status="error", id=new_id())
-        for id, call in open_calls(messages).items()
-    ]

@@ -8,18 +8,24 @@ saves becomes the head once it is durable.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
 )
+
+_ERROR = "__error__"
+"""The channel of what a task has failed with."""
 
 Saver = BaseCheckpointSaver[Any]
 
@@ -137,13 +143,13 @@ class HeadSaver(Saver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        await self._inner.aput_writes(config, writes, task_id, *path)
+        await self._inner.aput_writes(config, _whole(writes), task_id, *path)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        self._inner.put_writes(config, writes, task_id, *path)
+        self._inner.put_writes(config, _whole(writes), task_id, *path)
 
     async def alist(
         self,
@@ -177,3 +183,15 @@ class HeadSaver(Saver):
 
     def delete_thread(self, thread_id: str) -> None:
         self._inner.delete_thread(thread_id)
+
+
+def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """What a task has written, without what one that was cancelled had written until then.
+
+    LangGraph keeps that too, and takes the task for done when it goes on: without its edges, if it was
+    cancelled while these were worked out.
+    """
+    cancelled = (asyncio.CancelledError, concurrent.futures.CancelledError)
+    if any(channel == _ERROR and isinstance(value, cancelled) for channel, value in writes):
+        return [write for write in writes if write[0] in WRITES_IDX_MAP]
+    return writes

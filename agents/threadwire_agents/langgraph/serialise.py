@@ -1,6 +1,7 @@
 """Any value of a graph's state as JSON of the document; LangChain messages in particular.
 
-Knows nothing of runs, streams or the document itself. Above it are the parts that put values there.
+Knows nothing of runs, streams or the document itself. Above it are the parts that put values there;
+`message_json` takes messages from there again.
 
 What is shown while a graph runs has to equal what is shown after a restart, when the same state
 comes out of the checkpointer. So each kind is written in a form that LangGraph's own serialiser
@@ -53,7 +54,7 @@ from langchain_core.messages import (
     ToolMessageChunk,
 )
 from langgraph.types import Send
-from pydantic import BaseModel, PlainSerializer, RootModel, ValidationError, WrapSerializer
+from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
 
 from threadwire.core.operations import FORBIDDEN_KEYS, Json
 from threadwire.core.values import MAX_INTEGER
@@ -127,110 +128,9 @@ def exception_to_json(error: BaseException) -> dict[str, str]:
     return {"type": type(error).__qualname__, "message": _text(message)}
 
 
-def message_from_json(data: Mapping[str, Json]) -> BaseMessage:
-    """The message that `message_to_json` would write as `data`; `partial_json` of tool calls is left out.
-
-    Raises:
-        ValueError: naming the field, such as `tool_calls.0.name`.
-    """
-    if not isinstance(data, Mapping):
-        raise ValueError("a message is an object")
-    fields = dict(data)
-    kind = fields.pop("type", None)
-    message = _CLASSES.get(kind) if isinstance(kind, str) else None
-    if message is None:
-        raise ValueError(f"type: one of {', '.join(_CLASSES)}, not {str(kind)[:50]!r}")
-    for name, needed in _NEEDED.items():
-        if kind in needed and not isinstance(fields.get(name), str):
-            raise ValueError(f"{name}: a string, in a message of type {kind}")
-    if message is RemoveMessage:
-        fields.pop("content", None)
-    elif not isinstance(fields.get("content"), str | list):
-        raise ValueError("content: a string or a list of blocks")
-    for name in ("tool_calls", "invalid_tool_calls"):
-        if name in fields:
-            fields[name] = _calls_from_json(fields[name], name)
-    try:
-        return message(**fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except Exception as error:
-        raise ValueError(f"not a message of type {kind}: {error}") from error
-
-
-def merge_message(shown: Mapping[str, Json] | None, final: dict[str, Json]) -> dict[str, Json]:
-    """`final`, with the `partial_json` that `shown` has for a tool call where it says the same arguments.
-
-    So the text of the arguments that a client has seen growing stays as it is. Both are what
-    `message_to_json` writes, `shown` with `{id, name, args: {}, partial_json}` for tool calls that
-    were streamed. Neither is changed.
-    """
-    calls = final.get("tool_calls")
-    before = shown.get("tool_calls") if shown else None
-    if not calls or not isinstance(before, list):
-        return final
-    texts = {
-        call["id"]: call["partial_json"]
-        for call in reversed(before)
-        if isinstance(call, dict) and isinstance(call.get("partial_json"), str) and call.get("id")
-    }
-    merged = []
-    for index, call in enumerate(calls):
-        text = texts.get(call.get("id"))
-        if text is None and index < len(before) and isinstance(before[index], dict):
-            # The id of a streamed call may not be known yet.
-            text = None if before[index].get("id") else before[index].get("partial_json")
-        merged.append({**call, "partial_json": text} if _says(text, call.get("args")) else call)
-    return {**final, "tool_calls": merged}
-
-
-def plain(value: Json) -> Json:
-    """A copy without the `partial_json` of tool calls: what the graph's own values come to."""
-    if type(value) is dict:
-        return {
-            key: [_without_text(call) for call in item]
-            if key == "tool_calls" and type(item) is list
-            else plain(item)
-            for key, item in value.items()
-        }
-    if type(value) is list:
-        return [plain(item) for item in value]
-    return value
-
-
-def _without_text(call: Json) -> Json:
-    call = plain(call)
-    if type(call) is dict:
-        call.pop("partial_json", None)
-    return call
-
-
-def _says(text: object, args: Json) -> bool:
-    if not isinstance(text, str):
-        return False
-    try:
-        return _same(to_json(json.loads(text, parse_constant=_refuse)), args)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _same(a: Json, b: Json) -> bool:
-    """Equality of JSON values, in which true is not 1."""
-    if type(a) is dict and type(b) is dict:
-        return a.keys() == b.keys() and all(_same(item, b[key]) for key, item in a.items())
-    if type(a) is list and type(b) is list:
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b) and (type(a) is bool) == (type(b) is bool)
-
-
 # --- messages
 
-_CLASSES: Final[dict[str, type[BaseMessage]]] = {
+CLASSES: Final[dict[str, type[BaseMessage]]] = {
     "human": HumanMessage,
     "ai": AIMessage,
     "system": SystemMessage,
@@ -240,7 +140,7 @@ _CLASSES: Final[dict[str, type[BaseMessage]]] = {
     "chat": ChatMessage,
 }
 _TYPES: Final = {
-    **{name: name for name in _CLASSES},
+    **{name: name for name in CLASSES},
     "AIMessageChunk": "ai",
     "HumanMessageChunk": "human",
     "SystemMessageChunk": "system",
@@ -248,9 +148,8 @@ _TYPES: Final = {
     "FunctionMessageChunk": "function",
     "ChatMessageChunk": "chat",
 }
-_PLAIN: Final = frozenset({*_CLASSES.values(), AIMessageChunk, HumanMessageChunk, ToolMessageChunk})
+_PLAIN: Final = frozenset({*CLASSES.values(), AIMessageChunk, HumanMessageChunk, ToolMessageChunk})
 """Classes that have no fields but those that are known here."""
-_NEEDED: Final = {"id": ("remove",), "tool_call_id": ("tool",), "name": ("function",), "role": ("chat",)}
 
 _COMMON: Final = frozenset({"type", "id", "content", "name", "additional_kwargs", "response_metadata"})
 _CALLS: Final = {"tool_calls": "tool_call", "invalid_tool_calls": "invalid_tool_call"}
@@ -315,28 +214,6 @@ def _call(call: Any, kind: str, conversion: _Conversion, depth: int) -> Json:
     if type(result) is dict:
         result["type"] = kind
     return result
-
-
-def _calls_from_json(calls: Json, name: str) -> list[dict[str, Json]]:
-    if not isinstance(calls, list):
-        raise ValueError(f"{name}: a list")
-    valid = name == "tool_calls"
-    read = []
-    for index, call in enumerate(calls):
-        where = f"{name}.{index}"
-        if not isinstance(call, Mapping):
-            raise ValueError(f"{where}: an object")
-        if not isinstance(call.get("name"), str) and (valid or call.get("name") is not None):
-            raise ValueError(f"{where}.name: a string")
-        if not isinstance(call.get("id"), str | None):
-            raise ValueError(f"{where}.id: a string or null")
-        if not isinstance(call.get("args"), dict if valid else str | None):
-            raise ValueError(f"{where}.args: {'an object' if valid else 'a string or null'}")
-        fields = {"id": call.get("id"), "name": call.get("name"), "args": call.get("args")}
-        if not valid:
-            fields["error"] = call.get("error")
-        read.append(fields)
-    return read
 
 
 # --- anything

@@ -1,11 +1,12 @@
 """One run of a graph: its commands become calls of the graph, whose stream goes into the document.
 
 A call is noted down before it is made, and each checkpoint that it saves names the commands it carries
-out. So a later process that finds the run cut off knows which commands have had their effect: those
-named by a checkpoint that goes back to where the run began. It goes on from the last of these.
+out. So a later process that finds the run cut off knows which commands have had their effect, and goes
+on from the last checkpoint.
 
-Below are `converter` (events to edits), `saver` and `checkpoints` (where the thread is), `answers`
-(what clients are asked) and `partial` (what a cut run leaves); above is `agent`.
+Below are `call` (one call of the graph), `graph_thread` (its state), `branches` (other ways that the
+conversation has gone), `answers` (what clients are asked), `recovery` (where a cut run stands) and
+`partial` (what it leaves); above is `agent`.
 
 Spec: PROTOCOL.md §15.
 """
@@ -14,60 +15,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
 from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.channels import DeltaChannel
-from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.errors import GraphDrained, is_invalid_resume
-from langgraph.graph import END, START
-from langgraph.pregel import Pregel
-from langgraph.runtime import RunControl
+from langgraph.errors import is_invalid_resume
 from langgraph.types import Command as GraphCommand
-from langgraph.types import StateSnapshot, StateUpdate
+from langgraph.types import StateSnapshot
 from pydantic import ValidationError
 
 from threadwire.core.commands import AddMessage, AddToolResult, Regenerate, Resume, SwitchBranch
-from threadwire.core.draft import RESERVED
 from threadwire.core.errors import AgentError, CommandError, Refused
 from threadwire.core.operations import Json
 from threadwire.engine.run import Given, Run
 
 from .answers import answer_map, find_questions, open_calls
+from .branches import Branches
+from .call import Calls
 from .checkpoints import CALL, UNSAVED, Call, Checkpoints
 from .content import human_message, tool_message
-from .converter import MODES, Converter
-from .messages import value_at
-from .partial import closing_messages, kept_partials
-from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver
-from .serialise import message_from_json, message_to_json, plain, to_json
-from .shape import Shape, brief, editor_of
+from .graph_thread import GraphThread
+from .message_json import message_from_json, plain
+from .partial import keep_partial, save_partial
+from .recovery import at_breakpoint, find_head, goes_on
+from .saver import RUN, CheckpointLost, Saver
+from .serialise import message_to_json
+from .shape import Shape, brief
+from .source import Graph
 
 logger = logging.getLogger("threadwire")
 
-Graph = Pregel[Any, Any, Any, Any]
-
 _TOOLS: Final = "tools"
-_RESUME: Final = "__resume__"
-"""The channel of answers that a task has taken."""
-
-
-class _Saved(NamedTuple):
-    """A checkpoint as a later process finds it."""
-
-    run: str | None
-    epoch: int
-    updates: bool
-    commands: list[str]
-    before: str | None
-    messages: list[Any]
-
-    def counts(self, call: Call) -> bool:
-        """Whether it does though the log doesn't name it: not as an update, nor of an owner before."""
-        return self.epoch >= call["epoch"] and not self.updates
 
 
 class Turn:
@@ -93,50 +72,26 @@ class Turn:
     ) -> None:
         self._run = run
         self._hosting = run.hosting
-        self._checkpoints = checkpoints
-        self._shape = shape
-        self._config = config
-        self._context = context
-        self._durability = durability
         self._client_tools = client_tools
-        self._inner = inner
-        self._marks = {RUN: run.id, EPOCH: str(self._hosting.epoch), COMMANDS: ""}
-        self._saver = HeadSaver(inner, checkpoints.head, metadata=self._marks, saved=self._saved)
-        self._graph: Graph = graph.copy(update={"checkpointer": self._saver})
-        self._editor = editor_of(self._graph)
-        self._converter = Converter(self._hosting, messages=shape.messages, shares=shape.shares)
+        self._thread = GraphThread(run, graph, inner, checkpoints, shape, config=config)
+        self._branches = Branches(self._thread)
+        self._calls = Calls(self._thread, self._branches, context=context, durability=durability)
         checkpoints.begin(run.id)
-        self._given: dict[str, tuple[str, str | None]] = {}
-        """By command, the id of its message and the head before it."""
-        self._carried: list[Given] = []
-        """The commands that the call under way carries out, until they have had their effect."""
-        self._input: set[str] = set()
-        """Ids of messages in its input."""
-        self._fork: tuple[str, str] | None = None
-        """Where it goes another way: after a message, beside another one that followed it."""
-        self._told = False
-        self._durable = False
-        self._updating = False
-        """Whether an update is being made, of which nothing is noted until it is shown."""
-        self._unnamed: list[tuple[str, str | None, list[Any]]] = []
-        """The checkpoints of it."""
-        self._node: str | None = None
-        """The node of the root graph that has streamed last."""
-        self._control: RunControl | None = None
-        """Stops the graph, while it is called, for what was steered in."""
-        self._running: set[str] = set()
-        """The root graph's tasks that have begun and not ended."""
 
     # runs
 
     async def run(self, commands: Sequence[Given]) -> None:
         """Carries the commands out, in order; without any, a handler wants the graph to run."""
-        self._converter.begin()
+        self._thread.converter.begin()
         await self._guarded(self._work(commands) if commands else self._start())
 
     async def recover(self, commands: Sequence[Given]) -> None:
         """Goes on with a run that was cut; `commands` are those of it that aren't settled."""
         await self._guarded(self._work_again(commands))
+
+    def show(self, state: StateSnapshot) -> None:
+        """Shows a state that `handle` has returned."""
+        self._thread.show(state)
 
     async def handle(self, changes: Mapping[str, Json]) -> StateSnapshot:
         """Gives channels the values that a handler has left in them; raises Refused for what is none.
@@ -146,16 +101,16 @@ class Turn:
         await self._ready()
         update = {}
         for name, value in changes.items():
-            new = await self._read_messages(value) if name == self._shape.messages else value
-            update[name] = self._shape.whole(name, new)
-        await self._update(update)
-        return await self._state()
+            new = await self._read_messages(value) if name == self._thread.shape.messages else value
+            update[name] = self._thread.shape.whole(name, new)
+        await self._thread.update(update)
+        return await self._thread.state()
 
     async def _read_messages(self, shown: Json) -> list[BaseMessage]:
         """Messages as a handler has left them: the graph's own where it didn't touch them."""
         if type(shown) is not list:
             raise Refused("invalid-operation", "messages are a list", "state.messages")
-        own = {message.id: message for message in self._messages(await self._state())}
+        own = {message.id: message for message in self._thread.messages(await self._thread.state())}
         messages = []
         for place, item in enumerate(shown):
             new = plain(item)
@@ -180,16 +135,44 @@ class Turn:
         except Exception as error:
             info = self._hosting.describe(error)
             failure = AgentError(info.message, code=info.code)
-            self._converter.fail({"code": info.code, "message": info.message})
+            self._thread.converter.fail({"code": info.code, "message": info.message})
             await self._keep_partial("failed")
-            for given in self._carried:
+            for given in self._calls.carried:
                 if not given.settled:
                     self._hosting.reject(given, failure)
             raise failure from error
 
+    async def _keep_partial(self, why: str) -> None:
+        # What is to be undone is noted only, should that fail: a checkpoint would look like the run's end.
+        if await keep_partial(self._thread, why, save=not self._hosting.rolls_back):
+            self._calls.apply_if_taken()
+
+    async def _ready(self, *, calls: bool = False) -> None:
+        """Brings the graph to what is shown, where it was left behind or knows nothing of it.
+
+        `calls`: all that comes is a call of the graph.
+        """
+        if self._thread.saver.head is None or not (calls or await self._thread.has_head()):
+            await self._thread.seed()
+        unsaved = self._thread.checkpoints.notes.get(UNSAVED)
+        if unsaved is not None:
+            try:
+                await save_partial(self._thread, unsaved)
+            except CheckpointLost:
+                await self._thread.seed()
+                del self._thread.checkpoints.notes[UNSAVED]
+            except Exception:
+                # A thread must stay usable, whatever a run has left.
+                logger.exception("thread %s: what a run left is given up", self._run.thread)
+                del self._thread.checkpoints.notes[UNSAVED]
+                await self._thread.settle()
+        self._thread.checkpoints.follow_ids(self._thread.shown_ids())
+
+    # commands
+
     async def _work(self, commands: Sequence[Given]) -> None:
         # A call of the graph finds out by itself whether the head is there: one read of the state less.
-        await self._ready(calls=all(map(_is_message, commands)) and not open_calls(self._last_turn()))
+        await self._ready(calls=all(map(_is_message, commands)) and not open_calls(self._thread.last_turn()))
         added: list[Given] = []
         for given in commands:
             if _is_message(given):
@@ -203,8 +186,8 @@ class Turn:
     async def _attempt(self, given: Given) -> None:
         """Carries out a command that is a step of its own, or rejects it."""
         command = given.command
-        self._carried = [given]
-        self._fork = None
+        self._calls.carried = [given]
+        self._branches.fork = None
         try:
             if isinstance(command, AddMessage):
                 await self._edit(given, command)
@@ -223,154 +206,16 @@ class Turn:
                 raise
             self._hosting.reject(given, refusal)
 
-    async def _work_again(self, commands: Sequence[Given]) -> None:
-        noted: Any = self._checkpoints.notes.get(CALL)
-        call: Call | None = noted if noted is not None and noted["run"] == self._run.id else None
-        applied: set[str] = set()
-        if call is not None:
-            self._given = {command: (id, before) for command, (id, before) in call["messages"].items()}
-            if call["after"] is not None and call["branch"] is not None:
-                self._fork = (call["after"], call["branch"])
-            applied = await self._find_head(call)
-        try:
-            state = await self._state()
-        except CheckpointLost:
-            await self._work_lost(commands)
-            return
-        if call is not None:
-            # What it had begun to clean up comes again.
-            self._checkpoints.notes.pop(UNSAVED, None)
-            self.show(state, cut=True)
-            if self._fork is not None:
-                self._note_branch(self._messages(state))
-        if (state.metadata or {}).get(RUN) != self._run.id:
-            # It was cut before the graph had taken anything of it.
-            await self._work(commands)
-            return
-        asked = await self._asked(state)
-        answered = call["answers"] if call is not None else {}
-        done = {id for each in answered.values() for id, was in each.items() if asked.get(id) != was}
-        left = []
-        for given in commands:
-            if given.id in applied or (answered.get(given.id) and answered[given.id].keys() <= done):
-                self._hosting.apply(given)
-            else:
-                left.append(given)
-        answers = [given for given in left if isinstance(given.command, Resume | AddToolResult)]
-        if answers and (state.tasks or open_calls(self._messages(state))):
-            # It was cut between an answer and its effect.
-            state = await self._answer(answers, state, done=done)
-            left = [given for given in left if given not in answers]
-        elif (done or _goes_on(state)) and not await self._at_breakpoint(state, call):
-            state = await self._call(None, resuming=True)
-        await self._until_done(state)
-        await self._work(left)
-
-    async def _work_lost(self, commands: Sequence[Given]) -> None:
-        """Goes on where the graph knows nothing of the thread any more, but for what is shown of it."""
-        if not commands:
-            raise AgentError(
-                "the server went down during the run, and the graph's checkpoints were lost",
-                code="interrupted-by-crash",
-            )
-        await self._work(commands)
-
-    async def _at_breakpoint(self, state: StateSnapshot, call: Call | None) -> bool:
-        """Whether the graph was stopped here, before or after a node, by how it was compiled."""
-        head = self._saver.head
-        if self._checkpoints.notes.get("breakpoint") == head is not None:
-            return True
-        if call is None or head == call["start"] or (state.metadata or {}).get("source") == "fork":
-            return False  # it went on from here
-        if _names_any(self._graph.interrupt_before_nodes, state.next):
-            return True
-        if not self._graph.interrupt_after_nodes or state.parent_config is None:
-            return False
-        before = await self._graph.aget_state(state.parent_config)
-        return _names_any(self._graph.interrupt_after_nodes, [task.name for task in before.tasks])
-
-    async def _asked(self, state: StateSnapshot) -> dict[str, Json]:
-        """By interrupt: what is asked, and how many answers its task has taken before.
-
-        A node that asks twice does so under the same id.
-        """
-        if not state.interrupts:
-            return {}
-        return await self._asked_in(await self._graph.aget_state(self._config, subgraphs=True))
-
-    async def _asked_in(self, state: StateSnapshot) -> dict[str, Json]:
-        found = await self._saver.aget_tuple(state.config)
-        pending = found.pending_writes if found is not None else None
-        before = {task: len(value) for task, channel, value in pending or () if channel == _RESUME}
-        asked: dict[str, Json] = {}
-        for task in state.tasks:
-            # A subgraph may have gone on since its interrupts were told to the graph above.
-            inner = await self._asked_in(task.state) if isinstance(task.state, StateSnapshot) else {}
-            own = {each.id: [to_json(each.value), before.get(task.id, 0)] for each in task.interrupts}
-            asked.update(inner or own)
-        return asked
-
-    async def _find_head(self, call: Call) -> set[str]:
-        """Finds the last checkpoint that the cut run saved, and the commands that its checkpoints name.
-
-        It descends from the head or from where the call went on, and is not of an owner before the call's.
-        """
-        roots = {self._checkpoints.head, call["start"]}
-        oldest = self._checkpoints.base(self._run.id) or ""
-        saved: dict[str, _Saved] = {}
-        async with aclosing(self._inner.alist(self._config)) as found:  # type: ignore[type-var]
-            async for each in found:
-                if each.checkpoint["id"] < oldest:
-                    break
-                if not each.config["configurable"].get("checkpoint_ns"):
-                    saved[each.checkpoint["id"]] = self._read_saved(each)
-        own = {id for id, each in saved.items() if each.run == self._run.id}
-        for id in sorted(own, reverse=True):
-            line = [id]
-            while line[-1] in own and (before := saved[line[-1]].before) is not None:
-                line.append(before)
-            start = next((place for place, each in enumerate(line) if each in roots), None)
-            if start is None and None in roots and saved[line[-1]].before is None:
-                start = len(line)
-            if start is not None and all(saved[each].counts(call) for each in line[:start]):
-                await self._adopt(line, start, saved)
-                return {command for each in line if each in own for command in saved[each].commands}
-        return set()
-
-    def _read_saved(self, found: CheckpointTuple) -> _Saved:
-        marks: Mapping[str, Any] = found.metadata
-        values = found.checkpoint["channel_values"]
-        messages = values.get(self._shape.messages) if self._shape.messages else None
-        return _Saved(
-            run=marks.get(RUN),
-            epoch=int(marks.get(EPOCH, 0)),
-            updates=marks.get("source") == "update",
-            commands=str(marks.get(COMMANDS, "")).split(),
-            before=(found.parent_config or {}).get("configurable", {}).get("checkpoint_id"),
-            messages=messages if isinstance(messages, list) else [],
-        )
-
-    async def _adopt(self, line: Sequence[str], start: int, saved: Mapping[str, _Saved]) -> None:
-        """The checkpoints of `line`, newest first, up to that at `start` come after what is noted."""
-        found = await self._inner.aget_tuple(self._at(line[start])) if start < len(line) else None
-        self._checkpoints.follow(self._read_saved(found).messages if found is not None else [])
-        for id in reversed(line[:start]):
-            each = saved[id]
-            self._checkpoints.saved(id, each.before, each.messages, dict(self._given.values()))
-            self._saver.head = id
-
-    # commands
-
     async def _add(self, commands: list[Given]) -> None:
         """Messages become the input of one call."""
         if not commands:
             return
-        self._carried = commands
+        self._calls.carried = commands
         ready, messages = self._read(commands)
         if ready:
             await self._close_calls()
             await self._until_done(
-                await self._call(self._shape.input(messages), given=ready, messages=messages)
+                await self._call(self._thread.shape.input(messages), given=ready, messages=messages)
             )
 
     def _read(self, commands: Sequence[Given]) -> tuple[list[Given], list[AnyMessage]]:
@@ -387,66 +232,61 @@ class Turn:
                 ready.append(given)
         return ready, messages
 
+    def _message_id(self, given: Given) -> str:
+        """The id of the message a command adds: the client's where it is unused."""
+        if given.id in self._calls.given:
+            return self._calls.given[given.id][0]
+        assert isinstance(given.command, AddMessage)
+        wanted = given.command.message.id
+        return wanted if wanted and wanted not in self._thread.shown_ids() else self._run.new_id()
+
     async def _start(self) -> None:
         """Calls the graph with nothing new."""
         await self._ready()
         await self._close_calls()
-        await self._until_done(await self._call(self._shape.input([])))
+        await self._until_done(await self._call(self._thread.shape.input([])))
 
     async def _close_calls(self) -> None:
         """Models refuse a conversation that goes on before its tool calls have results."""
-        if open_calls(self._last_turn()):
-            await self._close(await self._state())
-
-    async def _close(self, state: StateSnapshot, more: Sequence[Any] = ()) -> None:
-        """Ends what the graph is in the midst of: drops its tasks, adds messages, and closes open calls."""
-        updates = [[StateUpdate(None, END)]] if state.tasks else []
-        before = self._messages(state)
-        if self._shape.messages is not None:
-            added = [*more, *closing_messages([*before, *more], self._run.new_id)]
-            if added:
-                updates.append([StateUpdate(self._adding(added, before), START)])
-        if updates:
-            with self._update_counts_when_shown():
-                await self._editor.abulk_update_state(self._config, updates)
-            await self._settle()
+        if open_calls(self._thread.last_turn()):
+            await self._thread.close(await self._thread.state())
 
     async def _edit(self, given: Given, command: AddMessage) -> None:
         source = command.source_id
         assert source is not None
-        shown = self._shown_ids()
+        shown = self._thread.shown_ids()
         if source not in shown:
             raise CommandError(
                 "unknown-message", "no such message is in the conversation", "command.sourceId"
             )
         message = human_message(command.message, self._message_id(given))
-        self._leave(source)
-        self._join_branches(source, str(message.id))
+        self._branches.leave(source)
+        self._branches.join(source, str(message.id))
         place = shown.index(source)
         try:
-            before: str | None = self._checkpoints.before(source)
+            before: str | None = self._thread.checkpoints.before(source)
         except KeyError:
             state = await self._call(
-                await self._cut_short(shown[place:], message), given=[given], messages=[message]
+                await self._branches.cut_short(shown[place:], message), given=[given], messages=[message]
             )
         else:
             # What came with it by one step stays.
-            first = self._checkpoints.first(source)
+            first = self._thread.checkpoints.first(source)
             began = place
-            while began and self._checkpoints.is_first(first, shown[began - 1]):
+            while began and self._thread.checkpoints.is_first(first, shown[began - 1]):
                 began -= 1
             stay: list[Any] = [
                 message_from_json(plain(item))
-                for item in self._shown_messages()
+                for item in self._thread.shown_messages()
                 if type(item) is dict and item.get("id") in shown[began:place]
             ]
-            input = self._shape.input([*stay, message])
+            input = self._thread.shape.input([*stay, message])
             state = await self._call(input, given=[given], messages=[message], fork=True, start=before)
         await self._until_done(state)
 
     async def _regenerate(self, given: Given, command: Regenerate) -> None:
         parent = command.parent_id
-        shown = self._shown_ids()
+        shown = self._thread.shown_ids()
         if parent is None or parent not in shown:
             raise CommandError(
                 "unknown-message", "no such message is in the conversation", "command.parentId"
@@ -454,209 +294,77 @@ class Turn:
         place = shown.index(parent)
         old = shown[place + 1] if place + 1 < len(shown) else None
         if old is not None:
-            self._leave(old)
-            self._fork = (parent, old)
-        start = await self._where_next(parent)
+            self._branches.leave(old)
+            self._branches.fork = (parent, old)
+        start = await self._branches.where_next(parent)
         if start is not None:
             state = await self._call(None, given=[given], fork=True, start=start)
         else:
-            state = await self._call(await self._cut_short(shown[place + 1 :]), given=[given])
+            state = await self._call(await self._branches.cut_short(shown[place + 1 :]), given=[given])
         await self._until_done(state)
-
-    async def _cut_short(self, gone: Collection[str], *more: AnyMessage) -> Any:
-        """The input that gives the conversation another end, where no checkpoint is known to go back to."""
-        name = self._shape.messages
-        assert name is not None, "there is no conversation"
-        kept = [message for message in self._messages(await self._state()) if message.id not in gone]
-        return {name: self._shape.whole(name, [*kept, *more])}
-
-    async def _where_next(self, message: str) -> str | None:
-        """The checkpoint that ends with the message and has something to run after it."""
-        try:
-            first = self._checkpoints.first(message)
-        except KeyError:
-            return None
-        found = await self._graph.aget_state(self._at(first))
-        messages = self._messages(found)
-        return first if found.next and messages and messages[-1].id == message else None
 
     async def _switch(self, given: Given, command: SwitchBranch) -> None:
         wanted = command.message_id
-        shown = self._shown_ids()
+        shown = self._thread.shown_ids()
         if wanted not in shown:
             try:
-                head = self._checkpoints.branch(wanted)
+                head = self._thread.checkpoints.branch(wanted)
             except KeyError:
                 raise CommandError(
                     "unknown-message", "no branch has this message", "command.messageId"
                 ) from None
-            before, self._saver.head = self._saver.head, head
+            before, self._thread.saver.head = self._thread.saver.head, head
             try:
-                state = await self._state()
+                state = await self._thread.state()
             except BaseException:
-                self._saver.head = before
+                self._thread.saver.head = before
                 raise
-            self._leave()
-            self._checkpoints.head = head
-            self.show(state)
+            self._branches.leave()
+            self._thread.checkpoints.head = head
+            self._thread.show(state)
         self._hosting.apply(given)
 
     async def _results(self, commands: Sequence[Given]) -> None:
         """Results of tools that clients executed for a turn that has ended with its calls open."""
-        await self._until_done(await self._take_results(commands, await self._state()))
+        await self._until_done(await self._take_results(commands, await self._thread.state()))
 
     async def _take_results(self, commands: Sequence[Given], state: StateSnapshot) -> StateSnapshot:
         """Puts results in their places, and goes on once all calls of the turn have theirs."""
         for given in commands:
             command = given.command
             assert isinstance(command, AddToolResult)
-            messages = self._messages(state)
+            messages = self._thread.messages(state)
             waiting = open_calls(messages)
             call = waiting.get(command.tool_call_id)
             if call is None:
                 self._hosting.reject(given, _no_such_call(command, messages))
                 continue
             message = tool_message(command, str(call["name"]), self._run.new_id())
-            update = self._adding([message], messages)
-            if len(waiting) == 1 and _TOOLS not in self._graph.nodes:
-                state = await self._call(self._shape.input([message]), given=[given], messages=[message])
+            update = self._thread.adding([message], messages)
+            if len(waiting) == 1 and _TOOLS not in self._thread.graph.nodes:
+                state = await self._call(
+                    self._thread.shape.input([message]), given=[given], messages=[message]
+                )
                 continue
-            self._carry([given])
+            self._calls.carry([given])
             if len(waiting) > 1:
-                await self._update(update)
+                await self._thread.update(update)
             else:
                 # In the name of the node that carries tools out, so that the graph goes on after it.
-                await self._update(update, _TOOLS)
-            state = await self._settle()
-            self._apply_carried()
+                await self._thread.update(update, _TOOLS)
+            state = await self._thread.settle()
+            self._calls.apply_carried()
             if len(waiting) == 1:
                 state = await self._call(None, resuming=True)
         return state
 
-    # calls
-
-    async def _call(
-        self,
-        input: Any,
-        *,
-        given: Sequence[Given] = (),
-        messages: Sequence[AnyMessage] = (),
-        answers: Mapping[str, dict[str, Json]] | None = None,
-        fork: bool = False,
-        start: str | None = None,
-        resuming: bool = False,
-    ) -> StateSnapshot:
-        """Calls the graph, and returns its state when it stops.
-
-        It goes on from the head or, with `fork`, from `start` (None: from nothing). `resuming`: with
-        tasks of which some may have ended.
-        """
-        before = start if fork else self._saver.head
-        self._carry(given)
-        self._input = {str(message.id) for message in messages}
-        for each, message in zip(given, messages, strict=False):
-            self._given[each.id] = (str(message.id), before)
-        note: Call = {
-            "run": self._run.id,
-            "epoch": self._hosting.epoch,
-            "start": before,
-            "messages": dict(self._given),
-            "answers": dict(answers or {}),
-            "branch": self._fork[1] if self._fork else None,
-            "after": self._fork[0] if self._fork else None,
-        }
-        self._checkpoints.notes[CALL] = dict(note)
-        # What is noted has to be durable before the graph can leave anything behind.
-        await self._hosting.flush()
-        try:
-            drained = await self._stream(input, fork, start, resuming)
-        except CheckpointLost:
-            await self._seed()
-            drained = await self._stream(input, fork, self._saver.head if fork else None, resuming)
-        state = await self._settle()
-        self._apply_carried()
-        if drained:
-            return await self._steer(await self._until_between(state)) or await self._call(
-                None, resuming=True
-            )
-        return state
-
-    async def _stream(
-        self, input: Any, fork: bool, start: str | None, resuming: bool, *, one_step: bool = False
-    ) -> bool:
-        """Streams one call into the document; whether it was stopped for a command that was steered in."""
-        config = self._config
-        if fork and start is None:
-            self._saver.head = None
-        elif fork:
-            config = self._at(start)
-        self._converter.resuming = resuming
-        control = RunControl()
-        self._control = None if one_step else control
-        self._running.clear()
-        try:
-            stream: AsyncGenerator[Any, None] = self._graph.astream(  # type: ignore[call-overload]
-                input,
-                config,
-                context=self._context,
-                stream_mode=MODES,
-                subgraphs=True,
-                durability=self._durability,
-                interrupt_after="*" if one_step else None,
-                control=control,
-                version="v1",
-            )
-            async with aclosing(stream) as events:
-                feed = self._converter.feed
-                async for namespace, mode, payload in events:
-                    feed(namespace, mode, payload)
-                    if mode == "values" and not namespace:
-                        self._told = True
-                        self._apply_if_shown()
-                    elif mode == "tasks" and not namespace:
-                        self._node = payload["name"]
-                        if "triggers" in payload:
-                            self._running.add(payload["id"])
-                        else:
-                            self._running.discard(payload["id"])
-        except GraphDrained:
-            return True
-        finally:
-            self._control = None
-        return False
-
-    def _carry(self, given: Sequence[Given]) -> None:
-        """The calls and updates that follow carry these commands out."""
-        self._carried = list(given)
-        self._marks[COMMANDS] = " ".join(each.id for each in given)
-        self._told = self._durable = False
-
-    def _saved(self, id: str, before: str | None, checkpoint: Any) -> None:
-        """A checkpoint of the graph is durable."""
-        values = checkpoint["channel_values"]
-        messages = values.get(self._shape.messages) if self._shape.messages else None
-        if not isinstance(messages, list):
-            messages = self._converter.root.known
-        if self._updating:
-            self._unnamed.append((id, before, messages))
-            return
-        self._checkpoints.saved(id, before, messages, dict(self._given.values()))
-        if self._fork is not None:
-            self._note_branch(messages)
-        self._durable = True
-        self._apply_if_shown()
-        if self._control is not None and self._hosting.has_steered:
-            # No superstep is under way, if checkpoints are waited for: a subgraph would be stopped too.
-            self._control.request_drain()
-
-    def _apply_if_shown(self) -> None:
-        if self._told and self._durable:
-            self._apply_carried()
-
-    def _apply_carried(self) -> None:
-        for given in self._carried:
-            self._hosting.apply(given)
-        self._carried = []
+    async def _call(self, input: Any, **options: Any) -> StateSnapshot:
+        """Calls the graph, again where it was stopped for what was steered in: as `Calls.call`."""
+        state, drained = await self._calls.call(input, **options)
+        if not drained:
+            return state
+        state = await self._calls.until_between(state)
+        return await self._steer(state) or await self._call(None, resuming=True)
 
     async def _steer(self, state: StateSnapshot) -> StateSnapshot | None:
         """What was steered in becomes the graph's input; None where there is nothing of that kind."""
@@ -669,23 +377,17 @@ class Turn:
         ready, messages = self._read(steered)
         if not ready:
             return None
-        if state.interrupts or open_calls(self._messages(state)):
-            await self._close(state)  # what it waits for is let go
-        return await self._call(self._shape.input(messages), given=ready, messages=messages)
-
-    async def _until_between(self, state: StateSnapshot) -> StateSnapshot:
-        """Goes on to where something can come between: not a call and its result, nor within a subgraph."""
-        while state.next and not state.interrupts and (self._running or open_calls(self._messages(state))):
-            await self._stream(None, False, None, True, one_step=True)
-            state = await self._settle()
-        return state
+        if state.interrupts or open_calls(self._thread.messages(state)):
+            await self._thread.close(state)  # what it waits for is let go
+        return await self._call(self._thread.shape.input(messages), given=ready, messages=messages)
 
     # asking
 
     async def _until_done(self, state: StateSnapshot) -> None:
         """Asks clients and goes on with what they answer, until the graph has come to its end."""
         while True:
-            questions = find_questions(state, self._messages(state), self._tools())
+            places = await self._thread.places(state)
+            questions = find_questions(state, self._thread.messages(state), self._tools(), places=places)
             if not questions:
                 return
             if self._hosting.has_steered:
@@ -694,14 +396,15 @@ class Turn:
                 if steered is not None:
                     state = steered
                     continue
-            self._checkpoints.notes["breakpoint"] = self._saver.head if questions.breakpoint else None
+            head = self._thread.saver.head
+            self._thread.checkpoints.notes["breakpoint"] = head if questions.breakpoint else None
             state = await self._answer(await self._hosting.ask(questions), state)
 
     async def _answer(
         self, answers: Sequence[Given], state: StateSnapshot, *, done: Collection[str] = ()
     ) -> StateSnapshot:
         """Goes on with answers. `done`: ids of interrupts that have taken theirs already."""
-        asked = await self._asked(state)
+        asked = await self._thread.asked(state)
         resume, taken, results = answer_map(answers, state)
         resume = {id: answer for id, answer in resume.items() if id not in done}
         if results:
@@ -718,223 +421,74 @@ class Turn:
             # The graph's own check knows more than the schema says; it has taken nothing.
             for given in taken:
                 self._hosting.reject(given, CommandError("invalid-command", brief(error), "command.answers"))
-            return await self._settle()
+            return await self._thread.settle()
 
     def _tools(self) -> frozenset[str]:
         """The tools that clients execute, as far as is known."""
         return self._client_tools | self._hosting.client_tools()
 
-    # the graph's state
+    # going on
 
-    async def _state(self) -> StateSnapshot:
-        return await self._graph.aget_state(self._config)
-
-    async def _settle(self) -> StateSnapshot:
-        """Shows the graph's state as it is kept."""
-        self._converter.finish()
-        state = await self._state()
-        self.show(state)
-        return state
-
-    def show(self, state: StateSnapshot, *, cut: bool = False) -> None:
-        """Shows a state that was just read, and notes down the checkpoint that it is of.
-
-        `cut`: what the run has streamed beyond it stays until it is streamed anew.
-        """
-        for each in self._unnamed:
-            self._checkpoints.saved(*each, {})
-        self._unnamed.clear()
-        # Tasks that were interrupted run again: what they have streamed is what clients are asked about.
-        self._converter.settle(state.values, cut=cut or bool(state.interrupts))
-        self._checkpoints.follow(self._kept_messages(state))
-
-    def _kept_messages(self, state: StateSnapshot) -> list[Any]:
-        """Those that the head holds: a state also shows what has run since, before a checkpoint has it."""
-        name, read = self._shape.messages, self._saver.read
-        if name is None or read is None or isinstance(self._graph.channels.get(name), DeltaChannel):
-            return self._messages(state)
-        kept = read.checkpoint["channel_values"].get(name)
-        return kept if isinstance(kept, list) else []
-
-    async def _update(self, values: Any, node: str | None = None) -> None:
-        """Changes channels. By default it leaves nothing to run; in the name of a node, what follows it."""
-        with self._update_counts_when_shown():
-            if node is None:
-                await self._editor.abulk_update_state(self._config, [[StateUpdate(values, START)]])
-            else:
-                await self._graph.aupdate_state(self._config, values, as_node=node)
-
-    @contextmanager
-    def _update_counts_when_shown(self) -> Iterator[None]:
-        """What is saved within is noted down when the state is shown, to be durable together with that."""
-        self._updating = True
+    async def _work_again(self, commands: Sequence[Given]) -> None:
+        noted: Any = self._thread.checkpoints.notes.get(CALL)
+        call: Call | None = noted if noted is not None and noted["run"] == self._run.id else None
+        applied: set[str] = set()
+        if call is not None:
+            self._calls.given = {command: (id, before) for command, (id, before) in call["messages"].items()}
+            if call["after"] is not None and call["branch"] is not None:
+                self._branches.fork = (call["after"], call["branch"])
+            applied = await find_head(self._thread, call)
+        # Of the call itself nothing has come where its head is still the one before.
+        unmoved = call is None or self._thread.saver.head == call["start"]
+        wanted = not commands and unmoved and self._thread.checkpoints.wants(self._run.id)
         try:
-            yield
-        finally:
-            self._updating = False
-
-    async def _ready(self, *, calls: bool = False) -> None:
-        """Brings the graph to what is shown, where it was left behind or knows nothing of it.
-
-        `calls`: all that comes is a call of the graph.
-        """
-        if self._saver.head is None or not (calls or await self._has_head()):
-            await self._seed()
-        unsaved = self._checkpoints.notes.get(UNSAVED)
-        if unsaved is not None:
-            try:
-                await self._save_partial(unsaved)
-            except CheckpointLost:
-                await self._seed()
-                del self._checkpoints.notes[UNSAVED]
-            except Exception:
-                # A thread must stay usable, whatever a run has left.
-                logger.exception("thread %s: what a run left is given up", self._run.thread)
-                del self._checkpoints.notes[UNSAVED]
-                await self._settle()
-        self._checkpoints.follow_ids(self._shown_ids())
-
-    async def _has_head(self) -> bool:
-        try:
-            return await self._saver.aget_tuple(self._config) is not None
+            state = await self._thread.state()
         except CheckpointLost:
-            return False
-
-    async def _seed(self) -> None:
-        """Gives a graph that knows nothing of the thread what is shown of it."""
-        self._saver.head = self._checkpoints.head = None
-        root = self._hosting.document.root
-        values: dict[str, Any] = {}
-        for name, value in root.items() if type(root) is dict else ():
-            if name == RESERVED or not self._shape.takes(name):
-                continue
-            if name == self._shape.messages and type(value) is list:
-                messages = [message_from_json(plain(item)) for item in value]
-                for message in messages:
-                    message.id = message.id or self._run.new_id()
-                # They have no checkpoints of their own to go back to.
-                self._checkpoints.follow(messages)
-                values[name] = self._shape.whole(name, messages)
-            elif value is not None:
-                values[name] = self._shape.whole(name, plain(value))
-        self._checkpoints.forget()
-        if values:
-            await self._update(values)
-            await self._settle()
-
-    async def _keep_partial(self, why: str) -> None:
-        """What is shown of a run that was cut short stays, also in the graph's own state."""
-        previews = self._converter.root.end_streams() if self._shape.messages else []
-        self._converter.finish()
-        # A fork that has saved nothing has changed nothing.
-        self._saver.head = self._checkpoints.head
-        self._checkpoints.notes[UNSAVED] = {"run": self._run.id, "messages": kept_partials(previews, why)}
-        try:
-            await self._save_partial(self._checkpoints.notes[UNSAVED])
-            self._apply_if_taken()
-        except CheckpointLost:
-            pass  # the next run finds that out, and begins with what is shown
-        except Exception:
-            logger.exception("thread %s: what a run left is not in the graph's state yet", self._run.thread)
-
-    async def _save_partial(self, unsaved: Any) -> None:
-        state = await self._state()
-        messages = self._messages(state)
-        known = {message.id for message in messages}
-        more: list[Any] = [
-            message_from_json(item) for item in unsaved["messages"] if item.get("id") not in known
-        ]
-        self._marks[COMMANDS] = ""
-        await self._close(state, more)
-        await self._settle()
-        del self._checkpoints.notes[UNSAVED]
-
-    def _apply_if_taken(self) -> None:
-        """What the graph has taken has had its effect, though the run was cut short."""
-        taken = self._input <= set(self._shown_ids()) if self._input else self._told
-        if taken:
-            self._apply_carried()
-
-    # small things
-
-    def _adding(self, messages: list[Any], before: list[Any]) -> dict[str, Any]:
-        """An update that adds messages to those that the graph has."""
-        name = self._shape.messages
-        assert name is not None, "there is no conversation"
-        return {name: messages if self._shape.reduces(name) else [*before, *messages]}
-
-    def _at(self, checkpoint: str | None) -> RunnableConfig:
-        given = {**self._config["configurable"], "checkpoint_id": checkpoint}
-        return {**self._config, "configurable": given}
-
-    def _messages(self, state: StateSnapshot) -> list[Any]:
-        values = state.values
-        found = (
-            values.get(self._shape.messages) if self._shape.messages and isinstance(values, dict) else None
-        )
-        # A graph with a reducer of its own may have other things between them.
-        return [each for each in found if isinstance(each, BaseMessage)] if isinstance(found, list) else []
-
-    def _shown_messages(self) -> list[Any]:
-        if self._shape.messages is None:
-            return []
-        found = value_at(self._hosting.document, (self._shape.messages,))
-        return found if type(found) is list else []
-
-    def _last_turn(self) -> list[BaseMessage]:
-        """What is shown after the last message that isn't a model's or a tool's."""
-        turn: list[BaseMessage] = []
-        for item in reversed(self._shown_messages()):
-            if type(item) is not dict or item.get("type") not in ("ai", "tool"):
-                break
-            turn.append(message_from_json(plain(item)))
-        return turn[::-1]
-
-    def _shown_ids(self) -> list[str]:
-        found = [item.get("id") for item in self._shown_messages() if type(item) is dict]
-        return [id for id in found if type(id) is str and id]
-
-    def _message_id(self, given: Given) -> str:
-        """The id of the message a command adds: the client's where it is unused."""
-        if given.id in self._given:
-            return self._given[given.id][0]
-        assert isinstance(given.command, AddMessage)
-        wanted = given.command.message.id
-        return wanted if wanted and wanted not in self._shown_ids() else self._run.new_id()
-
-    # branches
-
-    def _leave(self, *messages: str) -> None:
-        """The branch that the thread is on is left as it is, wherever branches part on it."""
-        groups = value_at(self._hosting.document, (RESERVED, "branches"))
-        shown = self._shown_ids() if type(groups) is dict else []
-        for message in {*messages, *(id for id in shown if id in groups)}:
-            self._checkpoints.leave(message)
-
-    def _siblings(self, message: str) -> list[str]:
-        found = value_at(self._hosting.document, (RESERVED, "branches", message))
-        return list(found) if type(found) is list else [message]
-
-    def _join_branches(self, old: str, new: str) -> None:
-        """`new` stands beside `old` where branches part."""
-        group: list[Json] = [*self._siblings(old)]
-        if new in group:
+            await self._work_lost(commands, wanted=wanted)
             return
-        group.append(new)
-        for message in group:
-            self._converter.put(("branches", str(message)), group)
+        if call is not None:
+            # What it had begun to clean up comes again.
+            self._thread.checkpoints.notes.pop(UNSAVED, None)
+            self._thread.show(state, cut=True)
+            if self._branches.fork is not None:
+                self._branches.note(self._thread.messages(state))
+        if wanted:
+            await self._start()
+            return
+        if (state.metadata or {}).get(RUN) != self._run.id:
+            # It was cut before the graph had taken anything of it.
+            await self._work(commands)
+            return
+        asked = await self._thread.asked(state)
+        answered = call["answers"] if call is not None else {}
+        done = {id for each in answered.values() for id, was in each.items() if asked.get(id) != was}
+        left = []
+        for given in commands:
+            if given.id in applied or (answered.get(given.id) and answered[given.id].keys() <= done):
+                self._hosting.apply(given)
+            else:
+                left.append(given)
+        answers = [given for given in left if isinstance(given.command, Resume | AddToolResult)]
+        if answers and (state.tasks or open_calls(self._thread.messages(state))):
+            # It was cut between an answer and its effect.
+            state = await self._answer(answers, state, done=done)
+            left = [given for given in left if given not in answers]
+        elif (done or goes_on(state)) and not await at_breakpoint(self._thread, state, call):
+            state = await self._call(None, resuming=True)
+        await self._until_done(state)
+        await self._work(left)
 
-    def _note_branch(self, messages: Sequence[Any]) -> None:
-        """The first message that the other way has brought stands beside the one of the way before."""
-        assert self._fork is not None
-        after, old = self._fork
-        messages = [message for message in messages if isinstance(message, BaseMessage)]
-        for place in range(len(messages) - 1, 0, -1):
-            if messages[place - 1].id == after:
-                if messages[place].id != old:
-                    self._join_branches(old, str(messages[place].id))
-                    self._fork = None
-                return
+    async def _work_lost(self, commands: Sequence[Given], *, wanted: bool) -> None:
+        """Goes on where the graph knows nothing of the thread any more, but for what is shown of it."""
+        if wanted:
+            await self._start()
+            return
+        if not commands:
+            raise AgentError(
+                "the server went down during the run, and the graph's checkpoints were lost",
+                code="interrupted-by-crash",
+            )
+        await self._work(commands)
 
 
 def _no_such_call(command: AddToolResult, messages: Sequence[Any]) -> CommandError:
@@ -948,16 +502,5 @@ def _is_message(given: Given) -> bool:
     return isinstance(given.command, AddMessage) and given.command.source_id is None
 
 
-def _goes_on(state: StateSnapshot) -> bool:
-    """Whether anything is to run that doesn't wait for an answer, or what has run is to be put together."""
-    waits = any(task.result is None and not task.interrupts for task in state.tasks)
-    return bool(state.tasks) and (waits or not state.interrupts)
-
-
 def _pick(asked: Mapping[str, Json], ids: Collection[str]) -> dict[str, Json]:
     return {id: asked[id] for id in ids if id in asked}
-
-
-def _names_any(nodes: str | Sequence[str], names: Sequence[str]) -> bool:
-    """Whether any of the names is of the nodes; `*` is all but the start."""
-    return any(name != START and (nodes == "*" or name in nodes) for name in names)

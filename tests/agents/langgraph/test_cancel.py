@@ -13,12 +13,12 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import interrupt
+from langgraph.types import RetryPolicy, interrupt
 
 from tests.support.graph_client import GraphClient, Hold, client_of, resume, scripted, tool_result
-from tests.support.graphs import Piece, call_piece, last_piece
+from tests.support.graphs import Piece, assert_equal_to_graph, call_piece, last_piece
 from threadwire.engine.settings import Settings
 from threadwire_agents.langgraph import LangGraphAgent
 
@@ -392,4 +392,118 @@ async def test_wherever_it_is_cut_the_thread_goes_on(tokens: int) -> None:
         await client.check()
         await client.do("again")
         await client.do("and again", "completed")
+        await client.check()
+
+
+def talking(model: Any, **options: Any) -> LangGraphAgent:
+    """A graph of one node, which says what the model says."""
+
+    async def talk(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("talk", talk, **options)
+    builder.add_edge(START, "talk")
+    return LangGraphAgent(builder.compile())
+
+
+async def test_an_answer_that_was_cut_is_generated_again_beside_it() -> None:
+    hold = Hold()
+    model, script = scripted(["Once ", "upon", hold, "never"], ["Well."])
+    async with client_of(talking(model)) as client:
+        await client.send("go")
+        await hold.wait_reached()
+        await client.until(lambda: "ai: Once upon" in client.texts)
+        await client.cancel()
+        question, cut = (message["id"] for message in client.state["messages"])
+        await client.do({"type": "regenerate", "parentId": question}, "completed")
+        assert client.texts == ["human: go", "ai: Well."]
+        assert script.last_seen == ["human: go"]
+        assert cut in client.own["branches"]
+        await client.check()
+        await client.do({"type": "switch-branch", "messageId": cut})
+        assert client.texts == ["human: go", "ai: Once upon"]
+        await client.do("on", "completed")
+        assert script.last_seen == ["human: go", "ai: Once upon", "human: on"]
+        await assert_equal_to_graph(client.agent, client.thread, client.reader)
+
+
+async def test_an_answer_that_was_cut_before_it_began_is_generated_again() -> None:
+    hold = Hold()
+    model, script = scripted([hold, "never"], ["Well."])
+    async with client_of(talking(model)) as client:
+        await client.send("go")
+        await hold.wait_reached()
+        await client.cancel()
+        assert client.texts == ["human: go"]
+        question = client.state["messages"][0]["id"]
+        await client.do({"type": "regenerate", "parentId": question}, "completed")
+        assert client.texts == ["human: go", "ai: Well."]
+        assert script.last_seen == ["human: go"]
+        assert "branches" not in client.own
+        await client.check()
+        await goes_on(client)
+
+
+async def test_of_the_attempts_of_a_node_only_the_last_one_stays() -> None:
+    model, script = scripted(
+        ["Once ", ValueError("no")], ["upon ", ValueError("no")], ["a ", "time", ValueError("no")], ["Well."]
+    )
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3, retry_on=ValueError)
+    async with client_of(talking(model, retry_policy=policy)) as client:
+        await client.do("go", "failed")
+        assert client.texts == ["human: go", "ai: a time"]
+        await client.check()
+        await client.do("on", "completed")
+        assert script.last_seen == ["human: go", "ai: a time", "human: on"]
+
+
+async def test_of_an_attempt_that_failed_nothing_is_left_when_a_later_one_is_cut() -> None:
+    hold = Hold()
+    model, _ = scripted(["Once ", ValueError("no")], ["upon ", hold], ["Well."])
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ValueError)
+    async with client_of(talking(model, retry_policy=policy)) as client:
+        await client.send("go")
+        await hold.wait_reached()
+        await client.until(lambda: "ai: upon " in client.texts)
+        await client.cancel()
+        assert client.texts == ["human: go", "ai: upon "]
+        await client.check()
+
+
+async def test_what_a_node_had_said_in_whole_before_it_was_cut_stays() -> None:
+    hold = Hold()
+    model, _ = scripted(["First."], ["Second", hold], ["Well."])
+
+    async def talk(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"]), await model.ainvoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "talk")
+    async with client_of(LangGraphAgent(builder.compile())) as client:
+        await client.send("go")
+        await hold.wait_reached()
+        await client.until(lambda: "ai: Second" in client.texts)
+        await client.cancel()
+        assert client.texts == ["human: go", "ai: First.", "ai: Second"]
+        await client.check()
+
+
+async def test_texts_that_a_node_streams_side_by_side_stay_both() -> None:
+    hold = Hold()
+    model, _ = scripted(["One ", "two ", "three", hold], ["A ", "b ", "c", hold], ["Well."])
+
+    async def talk(state: MessagesState) -> dict[str, Any]:
+        both = await asyncio.gather(*(model.ainvoke(state["messages"]) for _ in range(2)))
+        return {"messages": both}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "talk")
+    async with client_of(LangGraphAgent(builder.compile())) as client:
+        await client.send("go")
+        await client.until(lambda: {"ai: One two three", "ai: A b c"} <= set(client.texts))
+        await client.cancel()
+        assert sorted(client.texts) == ["ai: A b c", "ai: One two three", "human: go"]
         await client.check()

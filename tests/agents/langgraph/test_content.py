@@ -25,7 +25,8 @@ from threadwire.core.commands import (
 )
 from threadwire.core.errors import CommandError
 from threadwire_agents.langgraph.content import human_message, tool_message
-from threadwire_agents.langgraph.serialise import message_from_json, message_to_json
+from threadwire_agents.langgraph.message_json import message_from_json
+from threadwire_agents.langgraph.serialise import message_to_json
 
 PNG = "data:image/png;base64,iVBORw0="
 PDF = {

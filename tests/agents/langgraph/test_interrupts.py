@@ -309,6 +309,8 @@ async def test_an_interrupt_two_subgraphs_deep_is_asked_once() -> None:
     async with client_of(LangGraphAgent(graph)) as client:
         await client.do("go")
         assert list(client.interrupts.values()) == ["deep?"]
+        (entry,) = client.own["interrupts"].values()
+        assert [place.partition(":")[0] for place in entry["ns"].split("|")] == ["inner", "inner"]
         await client.do(resume({client.interrupt_id("deep?"): "yes"}), "completed")
         assert client.state["log"] == ["yes"]
         await client.check()

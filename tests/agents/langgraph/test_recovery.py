@@ -26,7 +26,8 @@ from langgraph.types import interrupt
 
 import threadwire
 from tests.support.crashes import CrashingSaver, Moments
-from tests.support.engine import engine, say
+from tests.support.engine import Commands, engine, follow, say
+from tests.support.graph_client import Hold
 from tests.support.graphs import Piece, ScriptedModel, call_piece, last_piece
 from tests.support.lives import (
     ENDED,
@@ -127,6 +128,11 @@ class Note(threadwire.Command, tag="note"):
     text: str
 
 
+class Go(threadwire.Command, tag="go"):
+    text: str
+    """What is put into the log before the graph runs; nothing where it is empty."""
+
+
 def plain_agent(saver: CrashingSaver) -> LangGraphAgent:
     agent = LangGraphAgent(build().compile(checkpointer=saver), name="g", seed=True)
 
@@ -134,6 +140,12 @@ def plain_agent(saver: CrashingSaver) -> LangGraphAgent:
     async def note(run: threadwire.Run, command: Note) -> None:
         run.state["log"].append(command.text)
         run.state["notes"] = [*run.state.get("notes", []), command.text]
+
+    @agent.on(Go)
+    async def go(run: threadwire.Run, command: Go) -> None:
+        if command.text:
+            run.state["log"].append(command.text)
+        run.start_agent()
 
     return agent
 
@@ -281,6 +293,16 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
         {},
     ),
     "a handler's update": (plain_agent, [says("a", "one"), does("b", {"type": "note", "text": "noted"})], {}),
+    "a handler that has the graph run": (
+        plain_agent,
+        [says("a", "one"), does("b", {"type": "go", "text": ""}), says("c", "two")],
+        {},
+    ),
+    "a handler that changes the state and has the graph run": (
+        plain_agent,
+        [says("a", "a tool"), does("b", {"type": "go", "text": "noted"})],
+        {},
+    ),
     "a seed": (plain_agent, [says("a", "one")], {"seed": SEED}),
     "an edit of a seeded message": (
         plain_agent,
@@ -343,7 +365,7 @@ def check(name: str, expected: Outcome, *crashes: int) -> None:
         assert 1 < outcome.lives <= len(crashes) + 1
         assert outcome.seen == expected.seen
         assert outcome.settled == expected.settled
-        if name != "a handler's update":  # the handler is called again, by a run of its own
+        if "a handler" not in name:  # the handler is called again, by a run of its own
             assert outcome.ends == expected.ends
     except BaseException as error:
         error.add_note(f"{name}: crash at {crashes}, {expected.moments[crashes[0] - 1]}")
@@ -509,3 +531,84 @@ def test_what_an_owner_before_saves_late_counts_for_nothing(epoch: str) -> None:
     assert ("late" in outcome.seen["log"]) == (epoch == "of the call")
     if epoch == "before":
         assert outcome.seen == expected.seen
+
+
+@in_virtual_time
+async def test_a_run_that_is_left_while_an_edge_is_worked_out_goes_on_along_it() -> None:
+    store, disk, hold = MemoryStore(), InMemorySaver(), Hold()
+
+    async def where(state: State) -> str:
+        if not hold.reached.is_set():
+            await hold()
+        return "tools"
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    builder.add_node("talk", talk)
+    builder.add_node("tools", side)
+    builder.add_edge(START, "talk")
+    builder.add_conditional_edges("talk", where, ["tools"])
+    agent = LangGraphAgent(builder.compile(checkpointer=disk), name="g")
+
+    async with engine(agent, store=store) as threads:
+        thread = await threads.get("t")
+        await thread.submit("a", say("one", "m-a"), strategy=None, watcher=Commands())
+        await hold.wait_reached()
+    async with engine(agent, store=store) as threads:
+        thread = await threads.get("t")
+        reader = await follow(thread)
+        await reader.until(lambda: thread.run_info is not None and thread.run_info.status in ENDED)
+        state: Any = reader.state
+    assert state["log"] == ["talk", "side"]
+    assert [message["content"] for message in state["messages"]] == ["one", "answer 1 to one"]
+
+
+async def steers_in(client: Client) -> None:
+    """A message that calls a tool, and another one that is steered in while the model calls it."""
+    if client.lives == 1:
+        await client.submit("b", say("a tool", "m-b"))
+        await client.reader.until(lambda: "I look" in str(client.state.get("messages")))
+    else:
+        await client.send("b", say("a tool", "m-b"))
+    await client.send("c", say("two", "m-c"), strategy="steer")
+    await client.commands.until("b", "applied")
+
+
+async def rolls_back(client: Client) -> None:
+    """A message that undoes what the run before it has done."""
+    if client.lives == 1:
+        await client.submit("b", say("a tool", "m-b"))
+        await client.reader.until(lambda: "I look" in str(client.state.get("messages")))
+    await client.send("c", say("two", "m-c"), strategy="rollback", until=("completed",))
+
+
+def conversation(outcome: Outcome) -> list[str]:
+    return [message.get("id", message["type"]) for message in outcome.seen["messages"]]
+
+
+def test_a_crash_around_a_steered_message_leaves_each_message_once_and_no_call_without_its_result() -> None:
+    script = [says("a", "one"), steers_in, says("d", "last")]
+    expected = run(live(Client(script), plain_agent))
+    in_order = ["m-a", "ai", "m-b", "ai", "tool", "m-c", "ai", "m-d", "ai"]
+    assert conversation(expected) == in_order
+    for moment in range(1, len(expected.moments) + 1, EVERY):
+        outcome = run(live(Client(script), plain_agent, crashes=[moment]))
+        # Where it comes after the run that it was to go into, the answer of that is there before it.
+        assert conversation(outcome) in (in_order, [*in_order[:5], "ai", *in_order[5:]]), moment
+        assert outcome.settled == expected.settled, moment
+
+
+def test_a_crash_around_a_rollback_leaves_all_of_a_run_or_nothing() -> None:
+    script = [says("a", "one"), rolls_back, says("d", "last")]
+    expected = run(live(Client(script), plain_agent))
+    undone = ["m-a", "ai", "m-c", "ai", "m-d", "ai"]
+    assert conversation(expected) == undone
+    assert expected.seen["log"].count("tools") == 0
+    for moment in range(1, len(expected.moments) + 1, EVERY):
+        outcome = run(live(Client(script), plain_agent, crashes=[moment]))
+        went_on = [*undone[:2], "m-b", "ai", "tool", "ai", *undone[2:]]
+        assert conversation(outcome) in (undone, went_on), moment
+        assert outcome.settled["c"] == ["applied"], moment
+        assert len(outcome.settled.get("b", [])) < 2, moment
+        assert outcome.seen["log"].count("side") == conversation(outcome).count("ai") - (
+            "m-b" in conversation(outcome)
+        ), moment

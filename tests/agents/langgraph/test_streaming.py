@@ -34,7 +34,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[WatchedConverter]:
     """The converters of all runs; each compares the document with the graph after every event."""
     converters: list[WatchedConverter] = []
     monkeypatch.setattr(WatchedConverter, "watched", converters, raising=False)
-    monkeypatch.setattr("threadwire_agents.langgraph.turn.Converter", WatchedConverter)
+    monkeypatch.setattr("threadwire_agents.langgraph.graph_thread.Converter", WatchedConverter)
     return converters
 
 
@@ -95,7 +95,7 @@ class Talk:
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch, watched: list[WatchedConverter]) -> None:
     """For long histories, which take long to compare after every event."""
-    monkeypatch.setattr("threadwire_agents.langgraph.turn.Converter", Converter)
+    monkeypatch.setattr("threadwire_agents.langgraph.graph_thread.Converter", Converter)
 
 
 @asynccontextmanager

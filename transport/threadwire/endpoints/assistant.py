@@ -8,8 +8,7 @@ Spec: PROTOCOL.md §14.9 to §14.14.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -21,12 +20,12 @@ from ..core.frames import RunInfo, Snapshot
 from ..engine.agent import Agent
 from ..engine.anonymous import AnonymousThreads, token_of
 from ..engine.context import Sent
-from ..engine.run_stream import RunStream
 from ..engine.thread import Thread
 from ..engine.threads import Threads
-from .assistant_request import AssistantRequest, Incoming, RequestReader, has_message, read_absence
-from .assistant_stream import ENCODERS, THREAD_HEADER, RunResponse
+from .assistant_request import AssistantRequest, RequestReader, read_absence, want_answer
+from .assistant_stream import ENCODERS
 from .responses import json_response
+from .stock import StockClients
 
 SETTLE_S: Final = 0.3
 """A stock client shows the message it has sent until the first state comes, which should hold it."""
@@ -64,43 +63,42 @@ def routes(threads: Threads, anonymous: AnonymousThreads) -> list[BaseRoute]:
 
 class _Endpoints:
     def __init__(self, threads: Threads, anonymous: AnonymousThreads) -> None:
-        self._threads = threads
-        self._anonymous = anonymous
+        self._stock = StockClients(threads, anonymous)
         self._settings = threads.settings
         self._reader = RequestReader(threads.settings.limits)
 
     async def assistant(self, request: Request) -> Response:
-        agent = self._agent(request)
+        stock = self._stock
+        agent = stock.agent(request)
         asked = await self._reader.read(request)
-        absence_s = read_absence(asked.query, self._settings.absence_s)
-        self._check_not_draining()
-        thread = await self._find(asked, agent)
-        if thread is None:
-            served = self._threads.agents[agent or self._threads.default_agent]
-        else:
-            served = thread.agent
+        absence_s = read_absence(asked.query.on_disconnect, self._settings.absence_s)
+        stock.check_not_draining()
+        thread = await stock.find(asked.thread_id, asked.token, agent)
+        served = stock.serving(thread, agent)
         commands = asked.commands(served, self._settings.limits, self._settings.new_id)
-        if thread is None or (thread.untouched and not thread.runner.busy):
+        if not stock.begun(thread):
             thread = await self._make(asked, agent, served)
-        abandoned = thread.absence.abandoned and has_message(commands)
-        stream = await RunStream.open(self._threads.feeds, thread)
-        try:
-            sent = Sent(context=asked.context, absence_s=absence_s)
-            await self._submit(stream, commands, sent, interrupt=abandoned)
-            stream.begin()
-        except BaseException:
-            stream.close()
-            raise
-        return self._response(stream, asked, settle_s=SETTLE_S if commands else 0.0)
+        abandoned = want_answer(commands) and await stock.abandoned(thread)
+        async with stock.stream(thread) as stream:
+            await stock.submit(
+                stream,
+                [(command.id, command.body) for command in commands],
+                Sent(context=asked.context, absence_s=absence_s),
+                interrupt=abandoned,
+                field="body.commands",
+                field_of=lambda number, field: f"body.commands.{number}.{field}".rstrip("."),
+            )
+        encoder = ENCODERS[asked.query.protocol]
+        return stock.response(stream, encoder, settle_s=SETTLE_S if commands else 0.0)
 
     async def resume(self, request: Request) -> Response:
         asked, thread = await self._existing(request)
         run = thread.run_info
         if asked.run_id is not None and (run is None or run.id != asked.run_id):
             raise Refused("conflict", "this is not the thread's current or last run", "body.runId")
-        stream = await RunStream.open(self._threads.feeds, thread)
+        stream = await self._stock.follow(thread)
         stream.begin(resumed=True)
-        return self._response(stream, asked, replay=True)
+        return self._stock.response(stream, ENCODERS[asked.query.protocol], replay=True)
 
     async def initial_state(self, request: Request) -> Response:
         try:
@@ -122,30 +120,11 @@ class _Endpoints:
 
     # inside
 
-    def _agent(self, request: Request) -> str | None:
-        """The agent that the path names, None where it names none."""
-        name: str | None = request.path_params.get("agent")
-        if name is not None and name not in self._threads.agents:
-            raise Refused("not-found", f"no agent {name[:100]!r} is served here")
-        return name
-
-    def _check_not_draining(self) -> None:
-        if self._threads.draining:
-            raise Refused("draining", "the server is stopping")
-
-    async def _find(self, asked: AssistantRequest, agent: str | None) -> Thread | None:
-        thread = await self._anonymous.find(asked.thread_id, asked.token)
-        if thread is not None and agent is not None and thread.agent_name != agent:
-            raise Refused(
-                "agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "body.threadId"
-            )
-        return thread
-
     async def _existing(self, request: Request) -> tuple[AssistantRequest, Thread]:
-        agent = self._agent(request)
+        agent = self._stock.agent(request)
         asked = await self._reader.read(request)
-        self._check_not_draining()
-        thread = await self._find(asked, agent)
+        self._stock.check_not_draining()
+        thread = await self._stock.find(asked.thread_id, asked.token, agent)
         if thread is None:
             raise Refused("not-found", "there is no such thread", "body.threadId")
         return asked, thread
@@ -155,46 +134,4 @@ class _Endpoints:
         seed = await asked.seed(served, self._settings.limits)
         repeatable = asked.repeatable
         token = None if repeatable is None else token_of(b"anonymous", repeatable)
-        return await self._anonymous.make(asked.thread_id, agent=agent, token=token, seed=seed)
-
-    async def _submit(
-        self, stream: RunStream, commands: list[Incoming], sent: Sent, *, interrupt: bool
-    ) -> None:
-        ids = [command.id for command in commands]
-        # One that the store refuses would come after others of this request were taken.
-        limit = self._settings.limits.max_pending_commands
-        if stream.thread.intake.would_wait(ids) > limit:
-            raise Refused("too-many-pending", f"no more than {limit} commands may wait", "body.commands")
-        stream.expect(ids)
-        # All at once, in this order: they are made durable and start a run together.
-        submissions = [
-            stream.thread.submit(
-                command.id,
-                command.body,
-                strategy="interrupt" if interrupt else None,
-                watcher=stream.watch,
-                sent=sent,
-            )
-            for command in commands
-        ]
-        outcomes: list[Any] = await asyncio.gather(*submissions, return_exceptions=True)
-        for number, outcome in enumerate(outcomes):
-            if isinstance(outcome, Refused):
-                field = outcome.field or ""
-                outcome.field = f"body.commands.{number}.{field.removeprefix('command.')}".rstrip(".")
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    def _response(
-        self, stream: RunStream, asked: AssistantRequest, *, replay: bool = False, settle_s: float = 0.0
-    ) -> Response:
-        limits = self._settings.limits
-        return RunResponse(
-            stream,
-            ENCODERS[asked.query.protocol],
-            heartbeat_s=limits.heartbeat_s,
-            patience_s=limits.unresponsive_s,
-            settle_s=settle_s,
-            replay=replay,
-            headers={THREAD_HEADER: stream.thread.id},
-        )
+        return await self._stock.anonymous.make(asked.thread_id, agent=agent, token=token, seed=seed)

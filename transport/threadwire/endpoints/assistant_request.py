@@ -13,21 +13,20 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
-import anyio
 import anyio.to_thread
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from starlette.requests import Request
 
-from ..core.commands import AddMessage, Command
+from ..core.commands import AddMessage, Command, Regenerate
 from ..core.draft import RESERVED
 from ..core.errors import Refused
-from ..core.frames import COMMAND_ID_PATTERN, THREAD_ID_PATTERN, Limits
+from ..core.frames import COMMAND_ID_PATTERN, Limits
 from ..core.operations import Json
 from ..core.reading import checked, decode_json, read_json
 from ..core.values import measure
 from ..engine.agent import Agent
-from .bodies import check_type, convert, read_in_time, read_query
+from .bodies import LargeBodies, check_thread_id, convert, read_query
 
 Protocol: TypeAlias = Literal["data-stream", "assistant-transport"]
 
@@ -35,14 +34,10 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 _OWN: Final = frozenset({"commands", "state", "threadId", "runId", "parentId"})
 """The members of a body that mean something here; all others are the run's context."""
-_STATE_SLACK: Final = 1024 * 1024
 _SMALL: Final = 64 * 1024
-_LARGE_AT_ONCE: Final = 16
-"""Bodies larger than any without a state that are in memory at once; others wait."""
 _MAX_STORED: Final = 8 * 1024 * 1024
 """Each command keeps the context: no more than this for all of a request."""
 
-_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 _COMMAND_ID: Final = re.compile(COMMAND_ID_PATTERN)
 
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -193,18 +188,17 @@ class AssistantRequest:
             raise
 
 
-def has_message(commands: Sequence[Incoming]) -> bool:
-    """Whether one of them is a message."""
-    return any(isinstance(each.command, AddMessage) for each in commands)
+def want_answer(commands: Sequence[Incoming]) -> bool:
+    """Whether one of them asks for an answer: a message, or that one be answered again."""
+    return any(isinstance(each.command, AddMessage | Regenerate) for each in commands)
 
 
-def read_absence(query: Query, default: float | None) -> float | None:
-    """How long the run may go on alone: seconds, or None for ever.
+def read_absence(given: str | UnsetType, default: float | None) -> float | None:
+    """What `on_disconnect` says of how long the run may go on alone: seconds, or None for ever.
 
     Raises:
         Refused: `invalid-request`, field `query.on_disconnect`.
     """
-    given = query.on_disconnect
     if given is UNSET:
         return default
     try:
@@ -233,7 +227,7 @@ class RequestReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._large: Final = anyio.Semaphore(_LARGE_AT_ONCE)
+        self._bodies = LargeBodies(limits)
 
     async def read(self, request: Request) -> AssistantRequest:
         """The request; of its state no more is looked at than the token.
@@ -242,37 +236,17 @@ class RequestReader:
             Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request`, `overloaded` or
                 a code of values, with the field.
         """
-        limits = self._limits
         query = read_query(request, Query)
         if query.thread_id is not UNSET:
-            _check_thread_id(query.thread_id, "query.threadId")
+            check_thread_id(query.thread_id, "query.threadId")
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is not None and not _COMMAND_ID.fullmatch(key):
             message = "an idempotency key is 1 to 128 visible ASCII characters"
             raise Refused("invalid-request", message, f"header.{IDEMPOTENCY_KEY}")
-        length = request.headers.get("content-length", "")
-        large = not length.isdecimal() or int(length[:20]) > 2 * limits.max_frame_bytes
-        if not large:
-            return await self._read(request, query, key, 2 * limits.max_frame_bytes)
-        try:
-            with anyio.fail_after(limits.unresponsive_s):
-                await self._large.acquire()
-        except TimeoutError:
-            raise Refused("overloaded", "too many large requests at once", "body") from None
-        try:
-            return await self._read(request, query, key, limits.max_state_bytes + _STATE_SLACK)
-        finally:
-            self._large.release()
-
-    async def _read(
-        self, request: Request, query: Query, key: str | None, max_bytes: int
-    ) -> AssistantRequest:
-        data = await read_in_time(request, max_bytes, self._limits.unresponsive_s)
-        if data:
-            check_type(request)
-        if len(data) > _SMALL:
-            return await anyio.to_thread.run_sync(self._parse, query, data, key)
-        return self._parse(query, data, key)
+        async with self._bodies.read(request) as data:
+            if len(data) > _SMALL:
+                return await anyio.to_thread.run_sync(self._parse, query, data, key)
+            return self._parse(query, data, key)
 
     def _parse(self, query: Query, data: bytes, key: str | None) -> AssistantRequest:
         limits = self._limits
@@ -290,7 +264,7 @@ class RequestReader:
             raise Refused("duplicate-key", "an object holds the same key twice", "body.state")
         body = convert(plain, Body, "body")
         if body.thread_id is not None:
-            _check_thread_id(body.thread_id, "body.threadId")
+            check_thread_id(body.thread_id, "body.threadId")
         context = {name: value for name, value in plain.items() if name not in _OWN}
         return AssistantRequest(query, data, body, context=context, state=state, key=key)
 
@@ -315,11 +289,6 @@ class RequestReader:
         if state is not None and len(state) > _SMALL and data.count(state) == 1:
             return data.replace(state, b"null"), state
         return data, state
-
-
-def _check_thread_id(id: str, field: str) -> None:
-    if not _THREAD_ID.fullmatch(id):
-        raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", field)
 
 
 def _token_in(state: bytes) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import anyio
@@ -150,7 +151,8 @@ class RunResponse(Response):
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch, receive, group.cancel_scope)
-                await self._send_all(send, group.cancel_scope)
+                with suppress(OSError):  # ASGI's other way to say that the client is gone
+                    await self._send_all(send, group.cancel_scope)
                 group.cancel_scope.cancel()
         finally:
             self._stream.close()

@@ -5,7 +5,10 @@ Spec: PROTOCOL.md §14.1.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
@@ -13,11 +16,17 @@ from starlette.requests import Request
 
 from ..core.commands import convert_error
 from ..core.errors import Refused
-from ..core.frames import Limits
+from ..core.frames import THREAD_ID_PATTERN, Limits
 from ..core.operations import Json
 from ..core.reading import read_json
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_STATE_SLACK: Final = 1024 * 1024
+"""What a body may take besides a state."""
+_LARGE_AT_ONCE: Final = 16
+"""Bodies larger than any without a state that are in memory at once; others wait."""
+_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 
 
 async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
@@ -30,7 +39,6 @@ async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
     data = await read_in_time(request, limits.max_frame_bytes, limits.unresponsive_s)
     body: Json = {}
     if data:
-        check_type(request)
         try:
             # The body is around the values that max_depth is about.
             body = read_json(data, max_depth=limits.max_depth + 1, field="body")
@@ -40,18 +48,73 @@ async def read_body(request: Request, kind: type[T], limits: Limits) -> T:
     return convert(body, kind, "body")
 
 
+class LargeBodies:
+    """Reads bodies that may hold a state, and lets few large ones in at once. One for each set of routes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._places: Final = anyio.Semaphore(_LARGE_AT_ONCE)
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, empty where there is none; it has its place for as long as the block lasts.
+
+        Raises:
+            Refused: as `read_in_time`, or `overloaded`.
+        """
+        limits = self._limits
+        large = limits.max_state_bytes + _STATE_SLACK
+        small = min(2 * limits.max_frame_bytes, large)
+        declared = _declared_bytes(request)
+        if declared is not None and declared <= small:
+            yield await read_in_time(request, small, limits.unresponsive_s)
+            return
+        _check_head(request, large)
+        try:
+            with anyio.fail_after(limits.unresponsive_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Refused("overloaded", "too many large requests at once", "body") from None
+        try:
+            yield await read_in_time(request, large, limits.unresponsive_s)
+        finally:
+            self._places.release()
+
+
 async def read_in_time(request: Request, max_bytes: int, patience_s: float) -> bytes:
-    """The body, if it comes within the time.
+    """The body, said to be JSON, if it comes within the time; empty where there is none.
 
     Raises:
-        Refused: `too-large`, or `invalid-request` where it doesn't come.
+        Refused: `wrong-content-type`, `too-large`, or `invalid-request` where it doesn't come.
     """
+    _check_head(request, max_bytes)
     try:
         with anyio.fail_after(patience_s):
-            return await read_bytes(request, max_bytes)
+            data = await read_bytes(request, max_bytes)
     except TimeoutError:
         message = f"the body did not come within {patience_s:g} s"
         raise Refused("invalid-request", message, "body") from None
+    if data:
+        _check_type(request)
+    return data
+
+
+def _check_head(request: Request, max_bytes: int) -> None:
+    """Raises Refused where the headers tell that the body will be: nobody should have to send it first."""
+    declared = _declared_bytes(request)
+    if declared:
+        _check_type(request)
+        if declared > max_bytes:
+            raise _too_large(max_bytes)
+
+
+def _declared_bytes(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length[:20]) if length.isdecimal() else None
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused("too-large", f"the body is larger than {max_bytes} bytes", "body")
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
@@ -63,7 +126,7 @@ async def read_bytes(request: Request, max_bytes: int) -> bytes:
     data = bytearray()
     async for chunk in request.stream():
         if len(data) + len(chunk) > max_bytes:
-            raise Refused("too-large", f"the body is larger than {max_bytes} bytes", "body")
+            raise _too_large(max_bytes)
         data += chunk
     return bytes(data)
 
@@ -77,7 +140,7 @@ def read_query(request: Request, kind: type[T]) -> T:
     return convert(dict(request.query_params), kind, "query", strict=False)
 
 
-def check_type(request: Request) -> None:
+def _check_type(request: Request) -> None:
     """Raises Refused where the body isn't said to be JSON.
 
     A page of another site can send other types without asking the server first (CORS).
@@ -100,3 +163,9 @@ def convert(value: Json, kind: type[T], field: str, *, strict: bool = True) -> T
     except msgspec.ValidationError as error:
         message, where = convert_error(error, field)
         raise Refused("invalid-request", message, where) from None
+
+
+def check_thread_id(id: str, field: str) -> None:
+    """Raises Refused where no thread can have this id."""
+    if not _THREAD_ID.fullmatch(id):
+        raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", field)

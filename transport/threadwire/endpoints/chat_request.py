@@ -8,7 +8,6 @@ Spec: PROTOCOL.md §14.16.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
@@ -18,17 +17,15 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from ..core.errors import Refused
-from ..core.frames import THREAD_ID_PATTERN, Limits
+from ..core.frames import Limits
 from ..core.message_parts import Part, Result, read_message
 from ..core.operations import Json
 from ..core.reading import read_json
-from .bodies import check_type, convert, read_in_time
+from .bodies import LargeBodies, check_thread_id, convert
 
 _OWN: Final = frozenset(
     {"messages", "state", "threadId", "parentId", "unstable_assistantMessageId", "unstable_threadId"}
 )
-_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
-_STATE_SLACK: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
 
 
@@ -178,32 +175,36 @@ class ChatRequest:
         return commands
 
 
-async def read_chat(request: Request, limits: Limits) -> ChatRequest:
-    """The request, read and checked.
+class ChatReader:
+    """Reads the requests of a server."""
 
-    Raises:
-        Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request` or a code of values,
-            with the field.
-    """
-    data = await read_in_time(request, limits.max_state_bytes + _STATE_SLACK, limits.unresponsive_s)
-    check_type(request)
-    if len(data) > _LARGE:
-        return await anyio.to_thread.run_sync(parse_chat, data, limits)
-    return parse_chat(data, limits)
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bodies = LargeBodies(limits)
+
+    async def read(self, request: Request) -> ChatRequest:
+        """The request, read and checked.
+
+        Raises:
+            Refused: `wrong-content-type`, `too-large`, `malformed`, `invalid-request`, `overloaded` or a
+                code of values, with the field.
+        """
+        async with self._bodies.read(request) as data:
+            if len(data) > _LARGE:
+                return await anyio.to_thread.run_sync(parse_chat, data, self._limits)
+            return parse_chat(data, self._limits)
 
 
 def parse_chat(data: bytes, limits: Limits) -> ChatRequest:
-    """As `read_chat`, of a body that is there."""
+    """As `ChatReader.read`, of a body that is there; an empty one is `{}`."""
     try:
-        value = read_json(data, max_depth=limits.max_depth + 2, field="body")
+        value = read_json(data or b"{}", max_depth=limits.max_depth + 2, field="body")
     except Refused as refusal:
         refusal.field = refusal.field or "body"
         raise
     body = convert(value, ChatBody, "body")
-    if body.thread_id is not None and not _THREAD_ID.fullmatch(body.thread_id):
-        raise Refused(
-            "invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", "body.threadId"
-        )
+    if body.thread_id is not None:
+        check_thread_id(body.thread_id, "body.threadId")
     context = {name: member for name, member in value.items() if name not in _OWN}
     if len(msgspec.json.encode(context)) > limits.max_frame_bytes:
         raise Refused("too-large", f"more than {limits.max_frame_bytes} bytes besides the messages", "body")

@@ -24,7 +24,7 @@ from ..core.values import MAX_INTEGER
 from ..engine.message import SnapshotMessage
 from ..engine.store import Archived, LogRow, LogSlice, ThreadRecord
 from ..engine.threads import Threads, again
-from .bodies import read_body, read_query
+from .bodies import check_thread_id, read_body, read_query
 from .responses import json_response
 
 MAX_CUSTOM_BYTES: Final = 16 * 1024
@@ -128,8 +128,8 @@ class _Endpoints:
     async def create(self, request: Request) -> Response:
         body = await read_body(request, NewThread, self._settings.limits)
         agent = body.agent if body.agent is not None else self._threads.default_agent
-        if body.id is not None and not _THREAD_ID.fullmatch(body.id):
-            raise Refused("invalid-request", "a thread's id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -", "body.id")
+        if body.id is not None:
+            check_thread_id(body.id, "body.id")
         if agent not in self._threads.agents:
             raise Refused("not-found", f"no agent {agent[:100]!r} is served here", "body.agent")
         _check_custom(body.custom)

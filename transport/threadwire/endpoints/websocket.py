@@ -166,8 +166,8 @@ class _Peer:
         self._session = ServerSession(encoding, self._limits)
         self._hash = False
         self._lanes: dict[str, deque[ThreadFrame]] = {}
-        self._opening: set[str] = set()
-        """Threads between their open and their place among the connection's subscribers."""
+        self._opening: dict[str, anyio.Event] = {}
+        """Threads between their open and their place among the connection's subscribers, set at its end."""
         self._closed = False
         self._sends: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -351,11 +351,11 @@ class _Peer:
 
     async def _open(self, frame: Open) -> None:
         subscribers = self.connection.subscribers
-        held = len(subscribers.keys() | self._opening)
+        held = len(subscribers.keys() | self._opening.keys())
         if frame.thread not in subscribers and held >= self._limits.max_threads:
             message = f"{self._limits.max_threads} threads are open already"
             raise Refused("too-many-threads", message, "thread")
-        self._opening.add(frame.thread)
+        opened = self._opening[frame.thread] = anyio.Event()
         try:
             thread = await self._threads.get(frame.thread, agent=frame.agent, state=frame.state)
             await thread.be_current()
@@ -368,7 +368,8 @@ class _Peer:
             else:
                 self.connection.add(subscriber)
         finally:
-            self._opening.discard(frame.thread)
+            del self._opening[frame.thread]
+            opened.set()
 
     def _leave(self, thread: str) -> None:
         subscriber = self.connection.subscribers.get(thread)
@@ -412,6 +413,12 @@ class _Peer:
         except StoreError:
             self._answer(frame, ErrorInfo("store-unavailable", "the store can't be used now; try again"))
             return
+        opening = self._opening.get(frame.thread)
+        if opening is not None:
+            # It brings the updates that come before the run's end, and then tells of the run itself.
+            await opening.wait()
+            if frame.thread in self.connection.subscribers:
+                return
         # A subscriber has seen the run's end as it happened.
         if after is before or frame.thread not in self.connection.subscribers:
             self.connection.post_run(frame.thread, after)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,21 +24,39 @@ logger = logging.getLogger("threadwire")
 class Absence:
     """One for each loaded thread."""
 
-    __slots__ = ("_loop", "_thread", "_timer")
+    __slots__ = ("_loop", "_news", "_thread", "_timer")
 
     def __init__(self, thread: Thread) -> None:
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._news: set[asyncio.Future[None]] = set()
+        """What waits for the run to be abandoned, or to be over."""
 
     @property
     def abandoned(self) -> bool:
         """Whether the run goes on alone, until its time is up."""
         return self._timer is not None
 
+    async def abandoned_within(self, patience_s: float) -> bool:
+        """Whether the run goes on alone, at once or before that time is over."""
+        if self._timer is None and self._thread.runner.patience_s is not None:
+            news: asyncio.Future[None] = self._loop.create_future()
+            self._news.add(news)
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news, patience_s)
+            finally:
+                self._news.discard(news)
+        return self.abandoned
+
     def changed(self) -> None:
         """A reader has come or gone, or a run has begun, ended, or begun or ceased to wait."""
         patience_s = self._thread.runner.patience_s
+        if self._news and (patience_s is None or not self._thread.has_readers):
+            for news in self._news:
+                if not news.done():
+                    news.set_result(None)
         if patience_s is None or self._thread.has_readers:
             if self._timer is not None:
                 self._timer.cancel()

@@ -26,6 +26,7 @@ class Beside:
     """The host of a handler beside the run: it can't wait for clients, since a wait belongs to the run."""
 
     beside = True
+    rolls_back = False
 
     def __init__(self, runner: Runner) -> None:
         self.flush = runner.flush

@@ -3,6 +3,7 @@
 A feed follows a thread as one connection would, and keeps a copy of its state to lower by. Its
 readers take what comes at their own pace: while one is busy its edits are merged, and when they
 weigh more than the state, the state takes their place. So a reader costs at most about a state.
+Text that goes on at one place is joined until the first of them takes it.
 
 Above are `run_stream` and the endpoints. Spec: PROTOCOL.md §3.9, §10.3 and §14.10.
 """
@@ -27,6 +28,8 @@ from .thread import Thread
 
 _MIN_BACKLOG_BYTES: Final = 64 * 1024
 """A backlog below this is kept even where the state is smaller."""
+_STRING: Final = 64
+"""About the bytes that a string takes in memory besides its characters."""
 
 Encode: TypeAlias = Callable[[Sequence[Operation]], bytes]
 
@@ -82,6 +85,7 @@ class Reader:
 
     def take(self) -> Part | None:
         """The next part; None where there is none yet. A reader's first part is a state."""
+        self._feed.settle()
         if self._state_due:
             if self._feed.begun:
                 self._state_due = False
@@ -115,6 +119,7 @@ class Reader:
 
     def finish(self, error: ErrorInfo | None) -> None:
         """Ends the stream after what waits."""
+        self._feed.settle()
         if self._end is None:
             self._end = End(error)
             self.touched = True
@@ -131,11 +136,15 @@ class Reader:
 
     # what the feed calls
 
+    def stir(self) -> None:
+        """Something has come, which the feed keeps until `take`."""
+        self.touched = True
+        self.wake()
+
     def update(self, edits: Edits) -> None:
         if self._end is not None:
             return
-        self.touched = True
-        self.wake()
+        self.stir()
         if self._state_due:
             return
         if self._edits is None and self._backlog is None:
@@ -172,6 +181,8 @@ class Feed:
         "_readers",
         "_state",
         "_subscriber",
+        "_text",
+        "_text_cost",
         "encoding",
         "made_for",
         "on_empty",
@@ -193,6 +204,9 @@ class Feed:
         self._path: Path = ()
         self._keys: Path = ()
         """The last path that text was appended to, and its segments as strings."""
+        self._text: list[str] = []
+        """What was appended there and no reader has been given: they have been woken for it."""
+        self._text_cost = 0
 
     @property
     def thread(self) -> Thread:
@@ -206,6 +220,7 @@ class Feed:
 
     def join(self) -> Reader:
         """A new reader."""
+        self.settle()
         reader = Reader(self)
         self._readers[reader] = None
         return reader
@@ -225,10 +240,19 @@ class Feed:
     def state(self) -> bytes:
         """The state where the feed is, as JSON; made once for readers that come together."""
         assert self._lowering is not None
+        self.settle()
         if self._state is None:
             self._catch_up()
             self._state = encode_value(self._lowering.state, "json")
         return self._state
+
+    def settle(self) -> None:
+        """Gives the readers the text that was kept for them."""
+        if self._text:
+            text = "".join(self._text)
+            self._text.clear()
+            self._text_cost = 0
+            self._pass_on_texts([AppendText(self._keys, text)])
 
     def end(self, error: ErrorInfo) -> None:
         """Ends all streams."""
@@ -250,12 +274,14 @@ class Feed:
         if isinstance(message, UpdateMessage):
             self._update(message)
         elif isinstance(message, SnapshotMessage):
+            self.settle()
             self._lowering = Lowering(msgspec.msgpack.decode(message.state))
             self._behind.clear()
             self._state = None
             for reader in self._readers:
                 reader.begin_anew()
         else:
+            self.settle()
             frame = message.frame("json")
             if isinstance(frame, Run) and frame.run is not None:
                 for reader in self._readers:
@@ -277,27 +303,51 @@ class Feed:
         self.on_empty(self)
 
     def _update(self, message: UpdateMessage) -> None:
-        assert self._lowering is not None
+        if message.token is not None:
+            self._append(message.token)
+            return
+        self.settle()
         operations = message.operations()
-        lowered: Sequence[Operation]
         if all(type(operation) is AppendText for operation in operations):
-            # A token: the same for any state. Ours is brought up to it when it is needed.
-            lowered = [
-                AppendText(self._strings(operation.path), operation.value)
-                for operation in operations
-                if type(operation) is AppendText
-            ]
-            self._behind.add(lowered)
-            if self._behind.cost > _MIN_BACKLOG_BYTES:
-                self._catch_up()
-        else:
-            self._catch_up()
-            lowered = self._lowering.lower(operations)
+            self._pass_on_texts(
+                [
+                    AppendText(self._strings(operation.path), operation.value)
+                    for operation in operations
+                    if type(operation) is AppendText
+                ]
+            )
+            return
+        assert self._lowering is not None
+        self._catch_up()
+        lowered = self._lowering.lower(operations)
         if lowered:
-            self._state = None
-            edits = Edits(lowered)
+            self._pass_on(lowered)
+
+    def _append(self, token: AppendText) -> None:
+        # Once for each token: as little as can be.
+        if token.path != self._path:
+            self.settle()
+            self._strings(token.path)
+        if not self._text:
             for reader in self._readers:
-                reader.update(edits)
+                reader.stir()
+        self._text.append(token.value)
+        self._text_cost += len(token.value) + _STRING
+        if self._text_cost > _MIN_BACKLOG_BYTES:
+            self.settle()
+
+    def _pass_on_texts(self, texts: Sequence[AppendText]) -> None:
+        """Texts are the same for any state: ours is brought up to them when it is needed."""
+        self._behind.add(texts)
+        if self._behind.cost > _MIN_BACKLOG_BYTES:
+            self._catch_up()
+        self._pass_on(texts)
+
+    def _pass_on(self, lowered: Sequence[Operation]) -> None:
+        self._state = None
+        edits = Edits(lowered)
+        for reader in self._readers:
+            reader.update(edits)
 
     def _strings(self, path: Path) -> Path:
         if path != self._path:

@@ -387,6 +387,7 @@ class FollowedAbsence(Absence):
         if are != self._were:
             self._were = are
             self._nodes.present(self._followed)
+        super().changed()
 
 
 class FollowedWaiting(Waiting):

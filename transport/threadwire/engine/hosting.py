@@ -64,6 +64,9 @@ class HostingRunner(Protocol):
     @property
     def epoch(self) -> int: ...
 
+    @property
+    def rolls_back(self) -> bool: ...
+
     def client_tools(self) -> frozenset[str]: ...
 
     async def flush(self) -> None: ...
@@ -103,6 +106,11 @@ class Hosting:
     def epoch(self) -> int:
         """Of the process that writes the thread now; a later one has a larger one."""
         return self._runner.epoch
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether the run was cancelled, and what it wrote is to be undone."""
+        return self._runner.rolls_back
 
     def client_tools(self) -> frozenset[str]:
         """The names of the tools that connected clients execute."""
@@ -157,7 +165,3 @@ class Hosting:
         if not questions:
             raise ValueError("nothing is asked")
         return await self._runner.ask(questions)
-
-    def on_steer(self, call: Callable[[], None] | None) -> None:
-        """Has `call` called whenever a command is steered into the run."""
-        self._run.inbox.on_delivery = call

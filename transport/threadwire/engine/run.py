@@ -136,15 +136,11 @@ class Inbox:
         self._take = take
         self._waiting: deque[Given] = deque()
         self._arrived = anyio.Event()
-        self.on_delivery: Callable[[], None] | None = None
-        """For hosts: called when a command has come."""
 
     def deliver(self, given: Given) -> None:
         self._waiting.append(given)
         self._arrived.set()
         self._arrived = anyio.Event()
-        if self.on_delivery is not None:
-            self.on_delivery()
 
     def take_given(self) -> Sequence[Given]:
         """For hosts: those that have arrived, without taking them up."""

@@ -11,33 +11,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..core.commands import AddToolResult, Command, Resume
 from ..core.document import DetachedWrite
 from ..core.draft import Draft, LockedDraft
-from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded, StoreError, StoreUnavailable
+from ..core.errors import AgentError, CommandError, ErrorInfo, Refused, RunEnded
 from ..core.frames import RunInfo, RunStatus, Strategy
 from ..core.operations import Json, Path
 from .agent import Handler
-from .beside import Beside, NotingDraft, keep_written
+from .beside import Beside, NotingDraft
 from .context import Sent, context_of, joined
 from .hosting import Hosting, Questions
-from .notes import Notes
 from .run import TRANSITIONS, Batch, Given, Host, Run, ended
 from .store import CommandChange, CommandRecord, Owned, RunRecord
+from .undoing import undo
 
 if TYPE_CHECKING:
     from .subscriber import Sink
     from .thread import Thread
 
 logger = logging.getLogger("threadwire")
-
-T = TypeVar("T")
 
 _CRASHED: Final = ErrorInfo("interrupted-by-crash", "the server went down during the run")
 _STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the run")
@@ -390,6 +387,8 @@ class Runner:
         with self._thread.document.lock:
             if given.taken_at is not None or given.settled:
                 return
+            if self._active is None or self._active.ended:
+                return  # the agent goes on after its end, and nothing that it does now counts
             given.taken_at = self._writes
             self._unapplied.append(given)
         if self._thread.agent.blocking:
@@ -462,6 +461,10 @@ class Runner:
         if not isinstance(command, AddToolResult) or self._thread.agent.handler(command) is not None:
             return False
         return command.tool_call_id in questions.calls
+
+    @property
+    def rolls_back(self) -> bool:
+        return self._active is not None and self._active.rollback
 
     def client_tools(self) -> frozenset[str]:
         return frozenset(tool for subscriber in self._thread.executors for tool in subscriber.tools)
@@ -693,48 +696,8 @@ class Runner:
             self._conclude(active, status, error)
 
     async def _end_undone(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
-        """Undoes what the run wrote, by one update, and ends it."""
-        thread = self._thread
-        try:
-            # First it becomes durable: what is applied by it has to have been in the state.
-            await thread.flush()
-            old, notes = await self._patiently(lambda: self._read_base(active.record.base))
-        except StoreError as failure:
-            thread.lose(failure)
-            return
-        except LookupError:
-            logger.warning("thread %s: too much was written since the run began to undo it", thread.id)
-        else:
-            if thread.closed:
-                return
-            try:
-                self._undo(active.record.id, old, Notes(notes, check=lambda: None, changed=self.note))
-            except Exception:
-                logger.exception("thread %s: not all of the run %s was undone", thread.id, active.record.id)
-        self._conclude(active, status, error)
-
-    async def _read_base(self, base: int) -> tuple[Json, dict[str, bytes]]:
-        return await self._thread.state_at(base), await self._thread.stored_notes()
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns, tried again for as long as a failing append is."""
-        failing_since: float | None = None
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable:
-                now = self._loop.time()
-                failing_since = now if failing_since is None else failing_since
-                if self._thread.closed or now - failing_since >= self._settings.store_patience_s:
-                    raise
-                await asyncio.sleep(0.05 + (now - failing_since) / 4)
-
-    def _undo(self, run: str, old: Json, notes: Notes) -> None:
-        document = self._thread.document
-        with suppress(DetachedWrite):  # it is being undone
-            document.check_loans(last=True)
-        document.replace(keep_written(old, document.root, self._written_beside))
-        self._thread.agent.rolled_back(run, notes)
+        if await undo(self._thread, active.record, self._written_beside):
+            self._conclude(active, status, error)
 
     def _conclude(self, active: _Active, status: RunStatus, error: ErrorInfo | None) -> None:
         try:

@@ -40,7 +40,6 @@ from .context import Sent
 from .history import History
 from .intake import Intake, Watcher
 from .message import Message, SnapshotMessage, UpdateMessage
-from .retention import Retention
 from .run import ended
 from .runner import Runner
 from .settings import Settings
@@ -50,8 +49,8 @@ from .store import (
     Owned,
     RunRecord,
     Store,
-    StoredSnapshot,
 )
+from .storing import Storing
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
 
@@ -60,11 +59,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("threadwire")
 
-_SNAPSHOT_BYTES: Final = 256 * 1024
-_SNAPSHOT_ROWS: Final = 5000
-"""A snapshot is stored when the rows since the last weigh this and more than the state, or are so many."""
-_RUN_BYTES: Final = 32 * 1024 * 1024
-"""What a run may write in rows after a snapshot before another is stored."""
 _LOG_PAGE: Final = 1000
 _NOTHING: Final = encode_log(())
 """The row of a new owner."""
@@ -133,18 +127,13 @@ class Thread:
         "_history",
         "_inflight",
         "_json_readers",
-        "_log_bytes",
         "_loop",
         "_notes",
         "_on_lost",
-        "_retention",
         "_shown_run",
         "_snapshot_waiters",
         "_snapshots",
         "_store",
-        "_stored_bytes",
-        "_stored_seq",
-        "_storing_snapshot",
         "_written",
         "absence",
         "agent",
@@ -158,6 +147,7 @@ class Thread:
         "runner",
         "settings",
         "spawn",
+        "storing",
         "subscribers",
         "used_at",
         "waiting",
@@ -212,14 +202,7 @@ class Thread:
         self._encoder = UpdateEncoder(self.id, self.epoch)
         self._hashing = self._hash_due = False
         self._shown_run = _info(owned.run)
-        self._stored_seq = owned.snapshot.seq if owned.snapshot else 0
-        self._stored_bytes = 0
-        """The log's bytes up to there."""
-        self._storing_snapshot = False
-        self._retention = Retention(
-            settings, time=min(settings.clock(), owned.record.updated_at), seq=owned.head
-        )
-        self._log_bytes = 0
+        self.storing = Storing(self, store, owned)
         self.absence = Absence(self)
         self._notes: dict[str, bytes] | None = None
         self.intake = Intake(self, store)
@@ -306,7 +289,7 @@ class Thread:
             or self._inflight
             or self._facts is not None
             or self._document.dirty
-            or self._storing_snapshot
+            or self.storing.busy
         )
 
     # subscribing
@@ -767,9 +750,7 @@ class Thread:
             self.guests.wrote()
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
-        written = self._log_bytes - self._stored_bytes
-        if written > _SNAPSHOT_BYTES or self._head - self._stored_seq > _SNAPSHOT_ROWS:
-            self._store_snapshot_if_due(written)
+        self.storing.check()
 
     def _not_appended(self, inflight: _Inflight, error: Exception) -> None:
         now = self._loop.time()
@@ -791,7 +772,7 @@ class Thread:
         if update is not None:
             data = update.data
             self._history.add(update.seq, update.epoch, data)
-            self._log_bytes += len(data)
+            self.storing.log_bytes += len(data)
             for subscriber in self.subscribers:
                 subscriber.update(update)
 
@@ -866,52 +847,6 @@ class Thread:
         """Raises StoreUnavailable once the thread is closed."""
         if self.closed:
             raise self._closed_by("the thread was unloaded")
-
-    # storing snapshots
-
-    @property
-    def worth_storing(self) -> bool:
-        """Whether a stored snapshot would make the next loading shorter."""
-        return self._head - self._stored_seq > 20 and not self._base_at_stake
-
-    @property
-    def _base_at_stake(self) -> bool:
-        """Whether a snapshot would drop the last that leads to the run's start, which may be rolled back to.
-
-        So would the second that is stored after the run began.
-        """
-        base = self.runner.base
-        return base is not None and self._stored_seq > base
-
-    def _store_snapshot_if_due(self, written: int) -> None:
-        """`written`: the bytes of the rows since the last."""
-        large = written > max(_SNAPSHOT_BYTES, self.size)
-        due = large or self._head - self._stored_seq > _SNAPSHOT_ROWS
-        if self._base_at_stake:
-            due = written > _RUN_BYTES
-        if due and not self._storing_snapshot:
-            self._storing_snapshot = True
-            self.spawn(self.store_snapshot())
-
-    async def store_snapshot(self) -> None:
-        """Stores the committed state, so that loading need not read the log before it, and trims the log."""
-        self._storing_snapshot = True
-        try:
-            snapshot = await self.snapshot("msgpack")
-            self._stored_seq = snapshot.seq
-            self._stored_bytes = self._log_bytes
-            await self._store.save_snapshot(
-                self.id,
-                StoredSnapshot(snapshot.seq, snapshot.epoch, snapshot.state),
-                keep_after=min(
-                    self._retention.droppable(snapshot.seq, self._log_bytes),
-                    self._head if self.runner.base is None else self.runner.base,
-                ),
-            )
-        except StoreError as error:
-            logger.warning("thread %s: no snapshot stored: %s", self.id, error)
-        finally:
-            self._storing_snapshot = False
 
 
 def _note_failure(task: asyncio.Task[None]) -> None:

@@ -371,8 +371,8 @@ class Threads:
             await asyncio.sleep(max(self.settings.idle_s / 4, 0.05))
             for thread in self.loaded():
                 try:
-                    if self._unused(thread) and thread.worth_storing:
-                        await thread.store_snapshot()
+                    if self._unused(thread) and thread.storing.worthwhile:
+                        await thread.storing.store()
                 except Exception:
                     logger.exception("thread %s: no snapshot stored", thread.id)
                 if self._unused(thread):
