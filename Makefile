@@ -9,18 +9,41 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 
-.PHONY: help serve test check bench soak clean
+PAGE := transport/threadwire/endpoints/static/index.html
+PACKAGES := web/node_modules/.package-lock.json
+WEB_SOURCES = $(shell find web -name node_modules -prune -o -name dist -prune -o -name tests -prune -o -type f -print)
+NPM := $(shell command -v npm 2>/dev/null)
+
+.PHONY: help serve page test test-web check bench soak clean
 
 help:
 	@echo 'make serve   serve the demo agents; ARGS="my_agent.py:my_agent --port 8080" serves yours, --help tells more'
+	@echo 'make page    build the playground, which needs Node 20 or newer and npm; make serve does it where they are'
 	@echo 'make test    run the tests; ARGS="-k name" runs some; those of stock clients need Node 20 or newer'
+	@echo 'make test-web  check and test the TypeScript packages'
 	@echo 'make check   lint, format and type checks'
 	@echo 'make bench   run the benchmarks'
 	@echo 'make soak    run the fault tests at full length'
 	@echo 'make clean   remove what was built, .venv too'
 
 serve: $(READY)
+ifneq ($(NPM),)
+	@$(MAKE) --no-print-directory page || echo 'The playground could not be built; the server goes without it.' >&2
+endif
 	@$(RUN) server.py $(ARGS)
+
+page: $(PAGE)
+
+$(PAGE): $(PACKAGES) $(WEB_SOURCES)
+	@echo 'Building the playground.'
+	@cd web && THREADWIRE_WEB_OUT="$(CURDIR)/$(dir $(PAGE))" npm run --silent build -w playground -- --logLevel warn
+
+$(PACKAGES): web/package-lock.json
+	@cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+test-web: $(READY) $(PACKAGES)
+	@cd web && npm run --silent check && npm test --silent
 
 test: $(TOOLS)
 	$(RUN) -m pytest -m "not soak" $(ARGS)
@@ -38,7 +61,9 @@ soak: $(TOOLS)
 	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 THREADWIRE_TEST_NODES_S=300 $(RUN) -m pytest tests/system tests/stores $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results tests/stock/node_modules
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results tests/stock/node_modules \
+		web/node_modules $(dir $(PAGE)) tests/web/screenshots
+	find web -name dist -prune -exec rm -rf {} + -o -name "*.tsbuildinfo" -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml

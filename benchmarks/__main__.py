@@ -14,7 +14,18 @@ import msgspec
 
 from benchmarks.support import Report, arguments, show
 
-NAMES = (*("engine", "websocket", "assistant", "fanout", "memory", "snapshot", "diff", "langgraph", "nodes"),)
+NAMES = (
+    "engine",
+    "websocket",
+    "assistant",
+    "fanout",
+    "memory",
+    "snapshot",
+    "diff",
+    "langgraph",
+    "nodes",
+    "playground",
+)
 
 
 def run(name: str, quick: bool) -> Report:

@@ -130,7 +130,7 @@ async def test_demo_agents_are_served_with_their_page(tmp_path: Path) -> None:
     write_files(tmp_path)
     (command,) = [command for command in serving("make") if "ARGS" not in command]
     async with shell(command, tmp_path) as port, httpx.AsyncClient() as http:
-        page = await http.get(f"http://127.0.0.1:{port}/")
+        page = await http.get(f"http://127.0.0.1:{port}/about")
         assert page.status_code == 200
         assert "planner" in page.text
         client = tmp_path / "ask.py"

@@ -43,7 +43,7 @@ async def test_application_works_where_another_one_mounts_it() -> None:
     outer = Starlette(routes=[Mount("/agents", inner)], lifespan=lifespan)
     async with live_server(outer, lifespan="on") as (_, port), httpx.AsyncClient() as http:
         url = f"127.0.0.1:{port}/agents"
-        assert f"ws://{url}/ws" in (await http.get(f"http://{url}/")).text
+        assert f"ws://{url}/ws" in (await http.get(f"http://{url}/about")).text
         with anyio.fail_after(10):
             async with connect(f"ws://{url}/ws") as connection, connection.open("t") as thread:
                 await thread.send(threadwire.AddMessage.text("hello"))

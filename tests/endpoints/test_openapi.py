@@ -27,7 +27,7 @@ from threadwire.endpoints.openapi import openapi
 from threadwire_agents.demos import agents, scripted
 
 SCHEMA = schemathesis.openapi.from_dict(openapi())
-ELSEWHERE = {"/", "/favicon.ico", "/ws"}
+ELSEWHERE = {"/", "/about", "/assets/{name}", "/favicon.ico", "/third-party-licences.md", "/ws"}
 """For browsers and WebSockets, not for programs."""
 
 

@@ -1,4 +1,4 @@
-"""The page at `/`: says what is served, and nothing that isn't escaped."""
+"""The page at `/about`: says what is served, and nothing that isn't escaped."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Tags(HTMLParser):
 
 
 async def page_of(
-    *agents: threadwire.Agent, host: str = "threadwire.test", path: str = "/"
+    *agents: threadwire.Agent, host: str = "threadwire.test", path: str = "/about"
 ) -> httpx.Response:
     async with http_client(*agents) as (http, _):
         response = await http.get(path, headers={"host": host})
@@ -96,7 +96,7 @@ async def test_page_tells_the_address_that_the_client_used() -> None:
     assert 'connect("ws://agents.example:8443/ws")' in text
     assert "curl 'http://agents.example:8443/threads'" in text
     async with http_client(agent("a")) as (http, _):
-        response = await http.get("https://agents.example/")
+        response = await http.get("https://agents.example/about")
     assert "wss://agents.example/ws" in response.text
 
 
@@ -135,7 +135,7 @@ async def test_browser_may_load_nothing_but_the_styles_and_icon_of_the_page() ->
 
 async def test_all_links_of_the_page_lead_somewhere() -> None:
     async with http_client(agent("a")) as (http, _):
-        links = Tags((await http.get("/")).text).links
+        links = Tags((await http.get("/about")).text).links
         assert set(links) == {"/favicon.ico", "/schema"}
         for link in links:
             assert (await http.get(link)).status_code == 200
@@ -164,7 +164,7 @@ async def test_examples_do_what_they_show_when_they_are_pasted() -> None:
 
     app = threadwire.create_app(agents={"echo": echo}, store="memory:")
     async with live_server(app) as (_, port), httpx.AsyncClient() as http:
-        page = (await http.get(f"http://127.0.0.1:{port}/")).text
+        page = (await http.get(f"http://127.0.0.1:{port}/about")).text
         frames, python, shell = (unescape(code) for code in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL))
         with anyio.fail_after(30):
             async with connect(f"ws://127.0.0.1:{port}/ws") as socket:

@@ -1,6 +1,7 @@
-"""`GET /`: a page that tells what is served and how to connect; and the icon that browsers ask for.
+"""`GET /about`: a page that tells what is served and how to connect; and the icon that browsers ask for.
 
-It is one document without scripts, and its policy lets the browser load nothing else.
+It is one document without scripts, and its policy lets the browser load nothing else. Where the
+playground isn't built it stands at `/` too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..core.commands import BUILT_IN, Command
 from ..engine.agent import Agent
 from ..engine.threads import Threads
 from ..version import __version__
+from .playground import Playground
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
@@ -130,18 +132,25 @@ _FRAMES: Final = "\n".join(
 )
 
 
-def routes(threads: Threads) -> list[BaseRoute]:
+def routes(threads: Threads, playground: Playground | None = None) -> list[BaseRoute]:
+    built = playground or Playground()
+
+    async def root(request: Request) -> Response:
+        return await (built.response(request, "index.html") if built.is_built else page(request))
+
     async def page(request: Request) -> Response:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
-        return Response(_page(threads, request), headers=headers, media_type="text/html")
+        return Response(
+            _page(threads, request, built=built.is_built), headers=headers, media_type="text/html"
+        )
 
     async def icon(request: Request) -> Response:
         return Response(_ICON, headers={"Cache-Control": "public, max-age=86400"}, media_type="image/svg+xml")
 
-    return [Route("/", page), Route("/favicon.ico", icon)]
+    return [Route("/", root), Route("/about", page), Route("/favicon.ico", icon), *built.routes()]
 
 
-def _page(threads: Threads, request: Request) -> str:
+def _page(threads: Threads, request: Request, *, built: bool) -> str:
     root = str(request.scope.get("root_path", ""))
     base = f"{request.scope.get('scheme', 'http')}://{_host(request)}{root}"
     socket = f"ws{base.removeprefix('http')}/ws"
@@ -183,11 +192,20 @@ def _page(threads: Threads, request: Request) -> str:
 
 <h2>Routes</h2>
 <div class="card"><table>{rows}</table></div>
-<p class="faint">What every agent accepts is at <a href="{escape(root)}/schema">/schema</a>.</p>
+<p class="faint">What every agent accepts is at <a href="{escape(root)}/schema">/schema</a>.{_note(built)}</p>
 </main>
 </body>
 </html>
 """
+
+
+def _note(built: bool) -> str:
+    if built:
+        return ""
+    return (
+        " The playground isn't here: where Node and npm are, <code>make page</code> in a checkout builds it,"
+        " and so does installing."
+    )
 
 
 def _host(request: Request) -> str:
