@@ -58,7 +58,7 @@ bench: $(TOOLS)
 	$(RUN) -m benchmarks $(ARGS)
 
 soak: $(TOOLS)
-	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 $(RUN) -m pytest tests/system tests/stores $(ARGS)
+	THREADWIRE_TEST_KILLS=300 THREADWIRE_TEST_PAUSE_S=90 THREADWIRE_TEST_NODES_S=300 $(RUN) -m pytest tests/system tests/stores $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results tests/stock/node_modules \

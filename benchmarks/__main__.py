@@ -23,6 +23,7 @@ NAMES = (
     "snapshot",
     "diff",
     "langgraph",
+    "nodes",
     "playground",
 )
 

@@ -23,6 +23,8 @@ def test_without_flags_and_variables_the_defaults_hold() -> None:
         host="127.0.0.1",
         port=8000,
         store="sqlite:///threadwire.db",
+        workers=1,
+        lease_s=5.0,
         allow_origins=(),
         on_disconnect=15.0,
         drain_s=10.0,
@@ -56,6 +58,8 @@ def test_flags_are_read() -> None:
         host="0.0.0.0",
         port=0,
         store="memory:",
+        workers=1,
+        lease_s=5.0,
         allow_origins=("https://a.example.com", "http://localhost:3000"),
         on_disconnect=None,
         drain_s=0.5,
@@ -84,6 +88,8 @@ def test_variables_are_read() -> None:
         host="::1",
         port=9000,
         store="memory:",
+        workers=1,
+        lease_s=5.0,
         allow_origins=("https://a.example.com", "https://b.example.com", "*"),
         on_disconnect=0.0,
         drain_s=30,
@@ -176,3 +182,21 @@ def test_a_wrong_value_names_its_flag_or_its_variable(name: str, value: str) -> 
 def test_a_switch_is_yes_or_no() -> None:
     with pytest.raises(UsageError, match="THREADWIRE_DEBUG: 'maybe' is neither yes nor no"):
         read(THREADWIRE_DEBUG="maybe")
+
+
+def test_workers_need_a_store_that_processes_share() -> None:
+    postgresql = ("--store", "postgresql://user:secret@host/threads")
+    settings = read("--workers", "3", "--lease-s", "2", *postgresql)
+    assert (settings.workers, settings.lease_s) == (3, 2.0)
+    for store in ("sqlite:///threads.db", "memory:"):
+        with pytest.raises(
+            UsageError, match=r"--workers: 3 processes can't share a \w+: store, which belongs"
+        ):
+            read("--workers", "3", "--store", store)
+    assert read("--store", "memory:").workers == 1
+
+
+@pytest.mark.parametrize("text", ["0", "0.1", "-1", "x", "4000", "nan"])
+def test_a_lease_is_a_time_that_makes_sense(text: str) -> None:
+    with pytest.raises(UsageError, match="--lease-s"):
+        read("--lease-s", text)

@@ -249,10 +249,13 @@ class _Client:
     def _see_command(self, frame: CommandState) -> None:
         key = (frame.thread, frame.id)
         sent = self._world.commands[key]
-        if frame.status == "rejected" and frame.error is not None and frame.error.code in TRANSIENT:
+        before = self._statuses.get(key)
+        refused = frame.error.code if frame.status == "rejected" and frame.error is not None else None
+        # A node that follows learns that the thread is busy when the command is durable already.
+        queued_before = refused == "thread-busy" and (frame.duplicate or before is not None)
+        if refused in TRANSIENT and not queued_before:
             assert not frame.duplicate
             return
-        before = self._statuses.get(key)
         if not frame.duplicate:
             expected = {
                 "queued": (None, "queued", "running"),

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 import anyio
 
+from tests.support.postgresql import new_database
 from threadwire.core.codec import encode_log
 from threadwire.core.operations import Set
 from threadwire.engine.store import (
@@ -36,7 +37,18 @@ def _sqlite(directory: Path) -> OpenStore:
     return lambda: SQLiteStore(directory / "threads.db", clock=lambda: 0.0)
 
 
-STORES: Final[dict[str, Callable[[Path], OpenStore]]] = {"memory": _memory, "sqlite": _sqlite}
+def _postgresql(directory: Path) -> OpenStore:
+    url = new_database()
+    from threadwire.stores.postgresql import PostgreSQLStore
+
+    return lambda: PostgreSQLStore(url)
+
+
+STORES: Final[dict[str, Callable[[Path], OpenStore]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+}
 """The stores that the contract suite runs over."""
 
 TAKEOVER: Final = encode_log(())

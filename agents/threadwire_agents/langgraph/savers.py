@@ -36,18 +36,29 @@ _open: dict[str, _Shared] = {}
 
 @asynccontextmanager
 async def saver_beside(url: str) -> AsyncIterator[Saver]:
-    """The checkpointer beside the store at `url`: in a file of its own for SQLite, else in memory.
+    """The checkpointer beside the store at `url`: for SQLite in a file of its own, for PostgreSQL in tables
+    of its own in the same database, else in memory.
 
     Raises:
         ImportError: a package for it is missing.
-        StoreUnavailable: the file can't be opened.
+        StoreUnavailable: the file or the database can't be opened.
     """
-    if not url.startswith(_SQLITE):
+    scheme = url.partition(":")[0]
+    if scheme not in ("sqlite", "postgresql", "postgres"):
         yield InMemorySaver()
         return
     shared = _open.get(url)
     if shared is None:
-        shared = _open[url] = await _open_sqlite(url.removeprefix(_SQLITE))
+        if scheme == "sqlite":
+            shared = await _open_sqlite(url.removeprefix(_SQLITE))
+        else:
+            try:
+                from .postgresql_saver import open_postgresql
+            except ImportError as error:
+                hint = "pip install 'threadwire[langgraph-postgresql]'"
+                raise ImportError(f"{error}; graphs on PostgreSQL need: {hint}") from error
+            shared = _Shared(*await open_postgresql(url))
+        _open[url] = shared
     shared.users += 1
     try:
         yield shared.saver

@@ -11,7 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,14 +19,17 @@ from ..core.errors import StoreError
 from ..core.schemas import frame_schemas
 from ..endpoints.app import create_app
 from ..engine.agent import Agent
+from ..engine.store import Store
+from ..stores import SQLiteStore, open_store
 from ..version import __version__
 from .chat.arguments import DESCRIPTION, ChatSettings, add_arguments, read_arguments
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
 from .plugins import find_project
-from .serving import Server, allow_many_connections, bind, leave_soon, run
+from .serving import CLOSE_S, Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
 from .targets import load_agents, parse_target
+from .workers import Workers, inherited
 
 logger = logging.getLogger("threadwire")
 
@@ -61,6 +64,12 @@ examples:
   threadwire serve my_agent.py:my_agent --host 0.0.0.0 --allow-origin https://app.example.com"""
 
 
+_MIGRATE = """\
+Copies all threads of an SQLite file into an empty PostgreSQL database, with their logs and positions:
+clients that come back go on where they were. The server that has the file open is to be stopped before.
+It is all or nothing; the file stays as it is."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong on one line, without repeating the usage."""
 
@@ -85,7 +94,10 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         if arguments.command == "serve":
-            return _serve(read_settings(arguments, os.environ))
+            given = list(sys.argv[1:] if argv is None else argv)
+            return _serve(read_settings(arguments, os.environ), given)
+        if arguments.command == "migrate":
+            return _migrate(arguments.sqlite, arguments.postgresql)
         if arguments.command == "schema":
             return _schema()
         if arguments.command == "chat":
@@ -120,6 +132,15 @@ def _parser() -> argparse.ArgumentParser:
         "targets", nargs="*", metavar="[NAME=]TARGET", help="what to serve, and under which name"
     )
     add_options(serve)
+    migrate = commands.add_parser(
+        "migrate",
+        help="copy the threads of an SQLite file into PostgreSQL",
+        description=_MIGRATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    migrate.add_argument("sqlite", metavar="SQLITE", help="sqlite:///relative.db, sqlite:////absolute.db")
+    migrate.add_argument("postgresql", metavar="POSTGRESQL", help="postgresql://USER@HOST/DATABASE")
     chat_parser = commands.add_parser(
         "chat",
         help="talk to an agent",
@@ -146,19 +167,49 @@ def _schema() -> int:
     return 0
 
 
+def _migrate(source: str, target: str) -> int:
+    store, goal = _known_store(source), _known_store(target)
+    if not isinstance(store, SQLiteStore):
+        raise UsageError(f"SQLITE: {_public(source)!r} is no sqlite:/// URL")
+    if target.partition(":")[0] not in ("postgresql", "postgres"):
+        raise UsageError(f"POSTGRESQL: {_public(target)!r} is no postgresql:// URL")
+    path = store.url.removeprefix("sqlite:///")
+    if not os.path.isfile(path):
+        raise StartupError(f"there is no file {path}")
+    from ..stores.migration import copy_store  # needs what not every installation has
+
+    try:
+        counts = run(copy_store(path, goal.url))
+    except StoreError as error:
+        raise StartupError(one_line(error)) from None
+    print(
+        f"copied {counts['thread']} threads, {counts['log']} updates and {counts['inbox']} commands"
+        f" to {_public(target)}"
+    )
+    return 0
+
+
+def _known_store(url: str) -> Store:
+    try:
+        return open_store(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _chat(settings: ChatSettings) -> int:
     from .chat.command import chat  # the server needs nothing of it
 
     return chat(settings)
 
 
-def _serve(settings: ServeSettings) -> int:
+def _serve(settings: ServeSettings, arguments: Sequence[str]) -> int:
     for target in settings.targets:
         parse_target(target)
     configure_logging(settings.log_level)
     allow_many_connections()
+    alone = settings.workers == 1
     try:
-        status = run(_serve_until_stopped(settings))
+        status = run(_serve_until_stopped(settings) if alone else _serve_by_workers(settings, arguments))
     except StartupError as error:
         hint = "; --debug shows the traceback" if error.__cause__ is not None and not settings.debug else ""
         _say(f"{error}{hint}")
@@ -169,16 +220,27 @@ def _serve(settings: ServeSettings) -> int:
     return status
 
 
+async def _serve_by_workers(settings: ServeSettings, arguments: Sequence[str]) -> int:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(each) for each in bind(settings.host, settings.port)]
+        for listener in listeners:
+            listener.listen(2048)
+        names = [f"in {settings.workers} processes"]
+        workers = Workers(settings.workers, arguments, listeners, stop_s=settings.drain_s + 2 * CLOSE_S + 5)
+        return await workers.run(lambda: _announce(settings, names, listeners))
+
+
 async def _serve_until_stopped(settings: ServeSettings) -> int:
+    given = inherited(os.environ)
     async with AsyncExitStack() as stack:
         agents = await load_agents(settings.targets, stack) if settings.targets else _demo_agents()
-        listeners = bind(settings.host, settings.port)
+        listeners = bind(settings.host, settings.port) if given is None else given.listeners
         for listener in listeners:
             stack.enter_context(listener)
         try:
             application = create_app(
                 agents=agents,
-                store=settings.store,
+                store=open_store(settings.store, lease_s=settings.lease_s),
                 allow_origins=settings.allow_origins,
                 show_errors=settings.show_errors,
                 history=settings.history,
@@ -189,7 +251,9 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
         server = Server(
             application,
             drain_s=settings.drain_s,
-            on_started=lambda: _announce(settings, list(agents), listeners),
+            on_started=(
+                (lambda: _announce(settings, list(agents), listeners)) if given is None else given.started
+            ),
         )
         try:
             await server.serve(listeners)

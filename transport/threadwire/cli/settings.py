@@ -42,6 +42,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _lease(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0.3 <= seconds <= 3600:
+        raise ValueError(f"{text!r} is no number of seconds from 0.3 to 3600")
+    return seconds
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0):
         raise ValueError(f"{text!r} is no number above 0")
@@ -117,8 +124,24 @@ STORE = Option(
     str,
     "sqlite:///threadwire.db",
     "URL",
-    "where threads are kept: sqlite:///relative.db, sqlite:////absolute.db, or memory: to forget them"
-    " at the end (default: sqlite:///threadwire.db)",
+    "where threads are kept: sqlite:///relative.db, sqlite:////absolute.db, postgresql://USER@HOST/DATABASE"
+    " to share them with other servers, or memory: to forget them at the end"
+    " (default: sqlite:///threadwire.db)",
+)
+WORKERS = Option(
+    "workers",
+    _count,
+    1,
+    "N",
+    "processes that share the port; more than one need a postgresql:// store (default: 1)",
+)
+LEASE_S = Option(
+    "lease-s",
+    _lease,
+    5.0,
+    "SECONDS",
+    "on a postgresql:// store: how long the threads of a server that gives no sign of life stay with it"
+    " before others take them (default: 5)",
 )
 ALLOW_ORIGIN: Option[tuple[str, ...]] = Option(
     "allow-origin",
@@ -164,6 +187,8 @@ OPTIONS: Final = (
     HOST,
     PORT,
     STORE,
+    WORKERS,
+    LEASE_S,
     ALLOW_ORIGIN,
     ON_DISCONNECT,
     DRAIN_S,
@@ -180,6 +205,8 @@ class ServeSettings:
     host: str
     port: int
     store: str
+    workers: int
+    lease_s: float
     allow_origins: tuple[str, ...]
     on_disconnect: float | None
     drain_s: float
@@ -203,11 +230,21 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     """Raises UsageError, naming the flag or the variable."""
     host = HOST.read(arguments, environ)
     show_errors = SHOW_ERRORS.read(arguments, environ)
+    store = STORE.read(arguments, environ)
+    workers = WORKERS.read(arguments, environ)
+    if workers > 1 and store.partition(":")[0] not in ("postgresql", "postgres"):
+        kind = store.partition(":")[0][:40]
+        raise UsageError(
+            f"--workers: {workers} processes can't share a {kind}: store, which belongs to one; "
+            "use --store postgresql://..."
+        )
     return ServeSettings(
         targets=tuple(arguments.targets),
         host=host,
         port=PORT.read(arguments, environ),
-        store=STORE.read(arguments, environ),
+        store=store,
+        workers=workers,
+        lease_s=LEASE_S.read(arguments, environ),
         allow_origins=ALLOW_ORIGIN.read(arguments, environ),
         on_disconnect=ON_DISCONNECT.read(arguments, environ),
         drain_s=DRAIN_S.read(arguments, environ),

@@ -98,7 +98,8 @@ def create_app(
 
     Args:
         agents: agents (or functions over a run) by route name; the first is the default.
-        store: a store, or its URL: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        store: a store, or its URL: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`,
+            `postgresql://user:password@host/database`.
         limits: what clients are held to.
         allow_origins: browser origins allowed beside the server's own; `*` allows all.
         show_errors: whether clients see the text of any exception an agent raises.

@@ -21,8 +21,9 @@ from ..core.errors import AgentError, Refused
 from ..core.frames import THREAD_ID_PATTERN, Position, RunInfo, Snapshot
 from ..core.operations import Json, Operation
 from ..core.values import MAX_INTEGER
+from ..engine.message import SnapshotMessage
 from ..engine.store import Archived, LogRow, LogSlice, ThreadRecord
-from ..engine.threads import Threads
+from ..engine.threads import Threads, again
 from .bodies import check_thread_id, read_body, read_query
 from .responses import json_response
 
@@ -178,10 +179,14 @@ class _Endpoints:
         return _record(await self._store.update_thread(id, archived=archived, now=self._settings.clock()))
 
     async def state(self, request: Request) -> Response:
-        thread = await self._threads.find(_thread_id(request))
-        if thread is None:
-            raise _no_thread()
-        snapshot = (await thread.snapshot("json")).frame("json")
+        async def read() -> SnapshotMessage:
+            thread = await self._threads.find(_thread_id(request))
+            if thread is None:
+                raise _no_thread()
+            await thread.be_current()
+            return await thread.snapshot("json")
+
+        snapshot = (await again(read)).frame("json")
         assert isinstance(snapshot, Snapshot)
         return json_response(
             State(snapshot.thread, snapshot.epoch, snapshot.seq, snapshot.state, snapshot.run)

@@ -40,12 +40,13 @@ from ..core.frames import (
     Open,
     Ping,
     Pong,
+    RunInfo,
     SendCommand,
     Welcome,
 )
 from ..core.session import Rejected, ServerSession
 from ..engine.thread import Thread
-from ..engine.threads import Threads
+from ..engine.threads import Threads, again
 from ..version import __version__
 from .connection import Connection
 from .origin import origin_allowed
@@ -311,11 +312,11 @@ class _Peer:
         try:
             match frame:
                 case Open():
-                    await self._open(frame)
+                    await again(partial(self._open, frame))
                 case Close():
                     self._leave(frame.thread)
                 case SendCommand():
-                    await self._command(frame)
+                    await again(partial(self._command, frame))
                 case Cancel():
                     await self._cancel(frame)
                 case _:
@@ -357,6 +358,7 @@ class _Peer:
         opened = self._opening[frame.thread] = anyio.Event()
         try:
             thread = await self._threads.get(frame.thread, agent=frame.agent, state=frame.state)
+            await thread.be_current()
             self._leave(frame.thread)
             subscriber = await thread.subscribe(
                 self.connection, since=frame.since, hash=frame.hash or self._hash, tools=frame.tools
@@ -389,7 +391,8 @@ class _Peer:
         )
 
     def _watch(self, state: CommandState) -> None:
-        self.connection.post(state)
+        if not self._closed:  # it may be watched for by an object of the thread that came later
+            self.connection.post(state)
 
     async def _cancel(self, frame: Cancel) -> None:
         thread = await self._threads.find(frame.thread)
@@ -400,8 +403,13 @@ class _Peer:
 
     async def _stop(self, thread: Thread, frame: Cancel) -> None:
         before = thread.run_info
+
+        async def cancel() -> RunInfo | None:
+            current = await self._threads.find(frame.thread)
+            return None if current is None else await current.runner.cancel(frame.run)
+
         try:
-            after = await thread.runner.cancel(frame.run)
+            after = await again(cancel)
         except StoreError:
             self._answer(frame, ErrorInfo("store-unavailable", "the store can't be used now; try again"))
             return

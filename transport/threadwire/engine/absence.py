@@ -53,11 +53,11 @@ class Absence:
     def changed(self) -> None:
         """A reader has come or gone, or a run has begun, ended, or begun or ceased to wait."""
         patience_s = self._thread.runner.patience_s
-        if self._news and (patience_s is None or not self._thread.subscribers):
+        if self._news and (patience_s is None or not self._thread.has_readers):
             for news in self._news:
                 if not news.done():
                     news.set_result(None)
-        if patience_s is None or self._thread.subscribers:
+        if patience_s is None or self._thread.has_readers:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

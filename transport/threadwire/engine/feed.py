@@ -130,6 +130,10 @@ class Reader:
         self._feed.leave(self)
         self._forget()
 
+    @property
+    def thread(self) -> Thread:
+        return self._feed.thread
+
     # what the feed calls
 
     def stir(self) -> None:
@@ -180,13 +184,13 @@ class Feed:
         "_text",
         "_text_cost",
         "encoding",
+        "made_for",
         "on_empty",
         "over",
-        "thread",
     )
 
     def __init__(self, thread: Thread, on_empty: Callable[[Feed], None]) -> None:
-        self.thread = thread
+        self.made_for = thread
         self.encoding: Encoding = "msgpack"
         self.on_empty = on_empty
         self.over = False
@@ -204,8 +208,14 @@ class Feed:
         """What was appended there and no reader has been given: they have been woken for it."""
         self._text_cost = 0
 
+    @property
+    def thread(self) -> Thread:
+        """As it is loaded now: it may have become another object since the feed was made."""
+        return self.made_for if self._subscriber is None else self._subscriber.thread
+
     async def follow(self) -> None:
         """Begins. Raises StoreUnavailable where the thread is closed."""
+        await self.thread.be_current()
         self._subscriber = await self.thread.subscribe(self)
 
     def join(self) -> Reader:
@@ -386,5 +396,5 @@ class Feeds:
             feed.end(error)
 
     def _forget(self, feed: Feed) -> None:
-        if self._feeds.get(feed.thread) is feed:
-            del self._feeds[feed.thread]
+        if self._feeds.get(feed.made_for) is feed:
+            del self._feeds[feed.made_for]

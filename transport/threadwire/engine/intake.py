@@ -9,7 +9,8 @@ Spec: PROTOCOL.md §7.2, §7.5, §7.9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -23,13 +24,13 @@ from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
 from .context import Sent
 from .run import Given
-from .store import CommandRecord, Store, Submission
+from .store import CommandChange, CommandRecord, Store, Submission
 from .subscriber import Sink
 
 if TYPE_CHECKING:
     from .thread import Thread
 
-_LARGE_BODY: Final = 64 * 1024
+LARGE_BODY: Final = 64 * 1024
 _MAX_SETTLED: Final = 1000
 
 Watcher: TypeAlias = Callable[[CommandState], None]
@@ -51,8 +52,8 @@ class Intake:
         """The last that were settled: what the store answers may be older than that."""
         self._reading = asyncio.Lock()
         """Lets commands through in the order they came, however long one takes to be read."""
-        self._deciding = 0
-        """Commands between the check of their strategy and their place in the queue."""
+        self._deciding: Counter[str] = Counter()
+        """How often commands are between the check of their strategy and their place in the queue."""
 
     async def take(
         self,
@@ -69,7 +70,7 @@ class Intake:
         try:
             async with self._reading:
                 # The canonical form of a large command takes longer than other threads should wait.
-                large = len(encode_value(body, "msgpack")) > _LARGE_BODY
+                large = len(encode_value(body, "msgpack")) > LARGE_BODY
                 encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
             command = thread.agent.registry.read(body)
             submission = await self._make_durable(id, encoded, strategy, sent)
@@ -104,12 +105,41 @@ class Intake:
                 if not watchers:
                     del self._watchers[id]
 
+    def is_new(self, id: str) -> bool:
+        """Whether nothing is known here of a command."""
+        return id not in self._known and id not in self._settled
+
+    def arrive(self, record: CommandRecord, strategy: Strategy, origin: Sink | None) -> None:
+        """Takes in a command that another node has made durable, unless it is known here."""
+        if not self.is_new(record.id) or record.status != "queued":
+            return
+        runner = self._thread.runner
+        busy = runner.active_or_queued
+        self.remember(record.id)
+        try:
+            command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
+            if strategy == "reject" and busy:
+                raise CommandError("thread-busy", "a run is active", "strategy")
+        except CommandError as refusal:
+            change = CommandChange(id=record.id, status="rejected", error=refusal.info)
+            self._thread.command_changed(change)
+            return
+        given = Given(
+            record.id,
+            command,
+            order=record.order,
+            starts=record.starts,
+            origin=origin,
+            sent=Sent.decode(record.context),
+        )
+        runner.accept(given, strategy)
+
     # what the runner and the thread call
 
     @property
-    def watched(self) -> bool:
-        """Whether anyone is still to be told what becomes of a command."""
-        return bool(self._watchers)
+    def watched(self) -> Collection[str]:
+        """Commands of which somebody is still to be told what becomes of them."""
+        return self._watchers
 
     def remember(self, id: str) -> CommandState:
         """Notes that a command is queued here."""
@@ -137,14 +167,15 @@ class Intake:
 
     async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
         thread, runner = self._thread, self._thread.runner
-        if strategy == "reject" and (runner.active_or_queued or self._deciding):
+        busy = runner.active_or_queued or self._deciding
+        if strategy == "reject" and busy and id not in self._deciding:
             known = await self._store.command(thread.id, id)
             if known is None:
                 raise CommandError("thread-busy", "a run is active", "strategy")
             return Submission(known, created=False)
         settings = thread.settings
         limit = settings.limits.max_pending_commands
-        self._deciding += 1
+        self._deciding[id] += 1
         try:
             submission = await self._store.submit(
                 thread.id,
@@ -158,7 +189,9 @@ class Intake:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
         finally:
-            self._deciding -= 1
+            self._deciding[id] -= 1
+            if not self._deciding[id]:
+                del self._deciding[id]
         if submission is None:
             raise CommandError("too-many-pending", f"{limit} commands wait already")
         return submission
@@ -191,6 +224,10 @@ class Intake:
             watchers = self._watchers.setdefault(record.id, [])
             if watcher not in watchers:
                 watchers.append(watcher)
+        elif watcher in self._watchers.get(record.id, ()):
+            self._watchers[record.id].remove(watcher)  # there is nothing more to tell it
+            if not self._watchers[record.id]:
+                del self._watchers[record.id]
         watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
 
 

@@ -30,7 +30,6 @@ class RunStream:
     """
 
     def __init__(self, thread: Thread, reader: Reader) -> None:
-        self.thread = thread
         self.news = reader.news
         self._reader = reader
         self._pending: set[str] = set()
@@ -44,6 +43,11 @@ class RunStream:
     async def open(cls, feeds: Feeds, thread: Thread) -> RunStream:
         """A stream that shows the thread from now on. Raises StoreUnavailable."""
         return cls(thread, await feeds.join(thread))
+
+    @property
+    def thread(self) -> Thread:
+        """As it is loaded now."""
+        return self._reader.thread
 
     def expect(self, commands: Iterable[str]) -> None:
         """The ids of the commands that are about to be submitted, with `watch` as watcher."""

@@ -145,6 +145,8 @@ class Runner:
             self._thread.run_changed(self._ending(cut, "failed", self._cut_error(cut)))
         given = []
         for record in owned.commands:
+            # Before it is settled, should it be: whoever sends it again waits for that.
+            self._thread.intake.remember(record.id)
             try:
                 command = self._read_again(record, goes_on)
                 handled = self._thread.agent.handler(command) is not None
@@ -160,7 +162,6 @@ class Runner:
                 starts=record.starts,
                 sent=Sent.decode(record.context),
             )
-            self._thread.intake.remember(record.id)
             if goes_on and record.status == "running" and not handled:
                 given.append(each)
                 continue
@@ -466,7 +467,7 @@ class Runner:
         return self._active is not None and self._active.rollback
 
     def client_tools(self) -> frozenset[str]:
-        return frozenset(tool for subscriber in self._thread.subscribers for tool in subscriber.tools)
+        return frozenset(tool for subscriber in self._thread.executors for tool in subscriber.tools)
 
     async def stored_notes(self) -> dict[str, bytes]:
         return await self._thread.stored_notes()
@@ -538,6 +539,7 @@ class Runner:
 
         Returns the run as it ended or, where there was nothing to stop, as it is.
         """
+        await self._thread.be_current()
         if run is None:
             queue = [*self._queue.values(), *self._held]
             self._queue.clear()

@@ -110,6 +110,13 @@ class Subscriber:
         if self._is_too_much():
             self.need_snapshot()
 
+    def moved(self, thread: Thread, *, resumes: bool) -> None:
+        """Follows another object of its thread from now on, which has published as much, if it `resumes`."""
+        self.thread = thread
+        if self._snapshot_due or not resumes:
+            self.need_snapshot()
+            self.drain_or_lag()
+
     def begin(self, position: Position) -> None:
         """Takes the client's own position for the one put on the connection."""
         self.epoch, self.seq = position.epoch, position.seq

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import anyio.to_thread
 import msgspec
@@ -54,6 +54,9 @@ from .storing import Storing
 from .subscriber import Sink, Subscriber
 from .waiting import Waiting
 
+if TYPE_CHECKING:
+    from .guests import Guests
+
 logger = logging.getLogger("threadwire")
 
 _LOG_PAGE: Final = 1000
@@ -61,6 +64,12 @@ _NOTHING: Final = encode_log(())
 """The row of a new owner."""
 
 T = TypeVar("T")
+
+
+class Moved(StoreUnavailable):
+    """The thread is another object on this node now: ask for it again."""
+
+
 _Snapshots: TypeAlias = "list[tuple[Encoding, bytes, Callable[[SnapshotMessage], None]]]"
 
 
@@ -102,6 +111,7 @@ class Thread:
     __slots__ = (
         "__weakref__",
         "_awaited",
+        "_closed_by",
         "_committed",
         "_cut_committed",
         "_cut_number",
@@ -130,6 +140,7 @@ class Thread:
         "agent_name",
         "closed",
         "epoch",
+        "guests",
         "id",
         "intake",
         "pins",
@@ -162,7 +173,10 @@ class Thread:
         """Calls under way that need the thread to stay loaded."""
         self.used_at = asyncio.get_running_loop().time()
         self.closed = False
+        self.guests: Guests | None = None
+        """Who follows it on other nodes, where there are others."""
 
+        self._closed_by: type[StoreUnavailable] = StoreUnavailable
         self._store = store
         self.spawn = spawn
         self._on_lost = on_lost
@@ -231,6 +245,24 @@ class Thread:
     def committed(self) -> int:
         """The last seq that is durable."""
         return self._committed
+
+    @property
+    def position(self) -> tuple[int | None, int]:
+        """(epoch, seq) of the last update that it has published; None where the epoch isn't known."""
+        return self._history.epoch_at(self._committed), self._committed
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether anyone follows it, wherever they are connected."""
+        return bool(self.subscribers) or (self.guests is not None and self.guests.readers > 0)
+
+    @property
+    def executors(self) -> list[Subscriber]:
+        """All who may execute tools, wherever they are connected, in the order they came."""
+        if self.guests is None:
+            return list(self.subscribers)
+        # A guest does all that is asked of an executor.
+        return [*self.subscribers, *cast(Iterator[Subscriber], iter(self.guests))]
 
     @property
     def untouched(self) -> bool:
@@ -306,6 +338,32 @@ class Thread:
             self.waiting.left(subscriber)
             self.absence.changed()
             self.touch()
+
+    def take_over(self, other: Thread, *, resumes: bool) -> None:
+        """Takes the subscribers of an object of the same thread that is closed.
+
+        `resumes`: what they have been given ends where this object is; else they get snapshots.
+        """
+        subscribers, other.subscribers = other.subscribers, {}
+        for subscriber in subscribers:
+            self.subscribers[subscriber] = None
+            if subscriber.sink.encoding == "json":
+                self._json_readers += 1
+            subscriber.moved(self, resumes=resumes)
+            if self._shown_run != other.run_info:
+                subscriber.run(self._shown_run)
+            if subscriber.tools:
+                self.waiting.joined(subscriber)
+
+    async def be_current(self) -> None:
+        """Returns when all is published that was durable at the time of this call. Raises StoreError.
+
+        To be awaited before `subscribe` and `snapshot`, or a client that comes from another node might go
+        back in time.
+        """
+        if self.guests is not None:
+            await self.guests.confirm()
+            self.check_open()
 
     async def _catch_up(self, subscriber: Subscriber, position: Position) -> bool:
         """Gives it the committed updates after `position`; False where only a snapshot will do.
@@ -510,6 +568,10 @@ class Thread:
         """The agent's notes, ahead of the store's by what is recorded. Raises StoreError."""
         if self._notes is None:
             stored = await self._store.notes(self.id)
+            if self.guests is not None:
+                # Another owner's notes don't belong to the state that is here.
+                await self.guests.confirm(anew=True)
+                self.check_open()
             if self._notes is None:
                 self._notes = stored
         return self._notes
@@ -684,6 +746,8 @@ class Thread:
         except Exception as fault:
             self._fail(fault)
             return
+        if self.guests is not None:
+            self.guests.wrote()
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
         self.storing.check()
@@ -752,12 +816,8 @@ class Thread:
         """Gives the thread up: what the store holds is the truth, and it is loaded again from there."""
         if self.closed:
             return
-        message = "the thread could not be kept up; open it again"
-        if isinstance(error, WriteConflict):
-            message = "the thread has another owner now; open it again"
-        self.close()
+        self.close(Moved if isinstance(error, WriteConflict) else StoreUnavailable)
         self.runner.abandon()
-        self.dismiss("store-unavailable", message)
         self._on_lost(self, error)
 
     def dismiss(self, code: str, message: str) -> None:
@@ -770,10 +830,14 @@ class Thread:
             except Exception:  # it may be what the thread failed at
                 logger.exception("thread %s: a subscriber could not be told", self.id)
 
-    def close(self) -> None:
-        """Ends this object's part in the thread; nothing more is written or sent by it."""
+    def close(self, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
+        """Ends this object's part in the thread; nothing more is written or sent by it.
+
+        `kind` is what those get who wait for something.
+        """
         self.closed = True
-        error = StoreUnavailable("the thread was unloaded")
+        self._closed_by = kind
+        error = kind("the thread was unloaded")
         for future in self._awaited:
             if not future.done():
                 future.set_exception(error)
@@ -782,7 +846,7 @@ class Thread:
     def check_open(self) -> None:
         """Raises StoreUnavailable once the thread is closed."""
         if self.closed:
-            raise StoreUnavailable("the thread was unloaded")
+            raise self._closed_by("the thread was unloaded")
 
 
 def _note_failure(task: asyncio.Task[None]) -> None:

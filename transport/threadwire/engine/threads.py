@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import msgspec
@@ -20,12 +20,18 @@ from ..core.errors import ErrorInfo, Refused, StoreError, StoreUnavailable, Writ
 from ..core.operations import Json
 from .agent import Agent
 from .feed import Feeds
+from .guests import Guests
+from .nodes import Nodes
 from .settings import Settings
-from .store import OtherName, Store
-from .thread import Thread
+from .shared import SharedStore
+from .store import OtherName, Owned, Store, ThreadRecord
+from .thread import Moved, Thread
 
 logger = logging.getLogger("threadwire")
 
+T = TypeVar("T")
+
+_MOVES: Final = 5
 _RELOAD_S: Final = 0.5
 """How long a thread rests that was lost; doubled with each failure, up to a hundred times that."""
 
@@ -50,17 +56,22 @@ class Threads:
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
+        self.nodes: Nodes | None = None
+        """The others, where the store is one for many."""
         self._serving = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
             for agent in {id(agent): agent for agent in self.agents.values()}.values():
                 await self._serving.enter_async_context(agent.serving(self.store))
-            await self._recover()
+            if isinstance(self.store, SharedStore):
+                self.nodes = await self._serving.enter_async_context(Nodes(self, self.store))
+            else:
+                await self._recover()
         except BaseException:
             await self._end()
             raise
-        self._sweeper = self._spawn(self._sweep())
+        self._sweeper = self.spawn(self._sweep())
         return self
 
     async def __aexit__(
@@ -135,15 +146,15 @@ class Threads:
         loading = self._loading.get(id)
         if loading is None or (agent is not None and loading.get_name() == "find"):
             name = "find" if agent is None else "load"
-            loading = self._begin(id, name, self._acquire(id, agent, after=loading))
+            loading = self.begin(id, name, self._acquire(id, agent, after=loading))
         # One caller's end doesn't end the loading that others wait for.
         return await asyncio.shield(loading)
 
-    def _begin(
+    def begin(
         self, id: str, name: str, work: Coroutine[Any, Any, Thread | None]
     ) -> asyncio.Task[Thread | None]:
         """Starts what those wait for who ask for the thread meanwhile."""
-        task = self._loading[id] = self._spawn(work)
+        task = self._loading[id] = self.spawn(work)
         task.set_name(name)
         task.add_done_callback(lambda task: self._loaded(id, task))
         return task
@@ -161,29 +172,52 @@ class Threads:
             await asyncio.wait([after])
             if id in self._threads:
                 return self._threads[id]
+        if self.nodes is not None:
+            return await self.nodes.load(id, agent)
         owned = await self.store.acquire(id, agent=agent, now=self.settings.clock())
-        if owned is None:
-            return None
-        served = self.agents.get(owned.record.agent)
-        if served is None:
-            raise Refused(
-                "not-found",
-                f"the thread belongs to the agent {owned.record.agent!r}, which is not served here",
-                "agent",
-            )
+        return None if owned is None else self.own(owned)
+
+    def own(self, owned: Owned, *, before: Thread | None = None, taken_at: float = 0.0) -> Thread:
+        """Loads a thread that this process has taken; `before` followed it up to its head.
+
+        `taken_at`: by the event loop's clock, when it began to be taken.
+
+        Raises:
+            Refused: its agent isn't served here.
+        """
         thread = Thread(
             owned,
-            agent=served,
+            agent=self.serving(owned.record),
             store=self.store,
             settings=self.settings,
-            spawn=self._spawn,
+            spawn=self.spawn,
             on_lost=self._lost,
         )
-        self._threads[id] = thread
+        if self.nodes is not None:
+            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at)
+        self.put(thread)
+        if before is not None:
+            thread.take_over(before, resumes=before.committed == owned.head)
         thread.runner.recover()
         if self.draining:
             thread.runner.hold()
         return thread
+
+    def serving(self, record: ThreadRecord) -> Agent:
+        """The agent of a thread. Raises Refused `not-found` where it isn't served here."""
+        served = self.agents.get(record.agent)
+        if served is None:
+            message = f"the thread belongs to the agent {record.agent!r}, which is not served here"
+            raise Refused("not-found", message, "agent")
+        return served
+
+    def loaded_as(self, id: str) -> Thread | None:
+        """The thread's object, where it is loaded."""
+        return self._threads.get(id)
+
+    def put(self, thread: Thread) -> None:
+        """Makes it the thread's object."""
+        self._threads[thread.id] = thread
 
     async def delete(self, id: str) -> bool:
         """Stops the thread's run, tells its clients and removes all there is of it."""
@@ -198,16 +232,20 @@ class Threads:
         try:
             await thread.runner.cancel(None)
         except StoreUnavailable:
-            if not thread.closed:
+            elsewhere = self.nodes is not None and thread.guests is None
+            if not thread.closed and not elsewhere:
                 raise
+            # An owner that can't be reached learns of it by its next append.
         finally:
             thread.pins -= 1
         if thread.closed:
             # Deleted by another call meanwhile, or lost: what the store holds tells which.
             return await self.delete(id)
-        self._unload(thread)
+        self._drop(thread)
+        thread.close()
+        thread.runner.abandon()
         # Whoever asks for the thread meanwhile waits, and finds none.
-        removal = self._begin(thread.id, "find", self._remove(thread))
+        removal = self.begin(thread.id, "find", self._remove(thread))
         await asyncio.shield(removal)
         return True
 
@@ -218,6 +256,8 @@ class Threads:
             thread.dismiss("store-unavailable", "the store did not delete the thread; open it again")
             raise
         thread.dismiss("not-found", "the thread was deleted")
+        if self.nodes is not None:
+            self.nodes.tell_gone(thread.id)
         await self._tell_deleted(thread.agent, thread.id)
 
     async def _tell_deleted(self, agent: Agent, id: str) -> None:
@@ -235,6 +275,10 @@ class Threads:
         threads = self.loaded()
         for thread in threads:
             thread.runner.hold()
+        if self.nodes is not None:
+            await self.nodes.hand_over(timeout_s)
+            self.feeds.end(ErrorInfo("draining", "the server is stopping"))
+            return
         with anyio.move_on_after(timeout_s):
             for thread in threads:
                 await self._quietly(thread.runner.ended(or_waits=True))
@@ -254,7 +298,7 @@ class Threads:
 
     # inside
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -262,8 +306,14 @@ class Threads:
 
     def _lost(self, thread: Thread, error: Exception) -> None:
         self._drop(thread)
-        if not isinstance(error, WriteConflict):
-            self._spawn(self._take_up_again(thread))
+        conflict = isinstance(error, WriteConflict)
+        if conflict and self.nodes is not None:
+            self.nodes.replace(thread)
+        elif conflict:
+            thread.dismiss("store-unavailable", "the thread has another owner now; open it again")
+        else:
+            thread.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            self.spawn(self._take_up_again(thread))
 
     async def _take_up_again(self, lost: Thread) -> None:
         """Loads a thread that was given up: its commands are durable, and may wait for no client."""
@@ -291,13 +341,16 @@ class Threads:
         """Drops a thread that another one has taken the place of."""
         thread = self._threads.get(id)
         if thread is not None:
-            self._unload(thread)
+            self.unload(thread)
             thread.dismiss("not-found", "this is another name of a thread now; open that")
 
-    def _unload(self, thread: Thread) -> None:
+    def unload(self, thread: Thread) -> None:
+        """Forgets a thread that nobody uses."""
         self._drop(thread)
-        thread.close()
+        thread.close(Moved)
         thread.runner.abandon()
+        if self.nodes is not None:
+            self.nodes.unloaded(thread)
 
     async def _recover(self) -> None:
         """Loads the threads whose run was cut or whose commands wait, which takes them up."""
@@ -323,11 +376,21 @@ class Threads:
                 except Exception:
                     logger.exception("thread %s: no snapshot stored", thread.id)
                 if self._unused(thread):
-                    self._unload(thread)
+                    self.unload(thread)
 
     def _unused(self, thread: Thread) -> bool:
         idle_s = asyncio.get_running_loop().time() - thread.used_at
         return thread.idle and idle_s >= self.settings.idle_s and self._threads.get(thread.id) is thread
+
+
+async def again(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `call` returns; called again where the thread that it got became another object meanwhile."""
+    for _ in range(_MOVES):
+        try:
+            return await call()
+        except Moved:
+            continue
+    return await call()
 
 
 def _first_state(agent: Agent, state: Json) -> dict[str, Json]:

@@ -236,6 +236,10 @@ class Waiting:
             if call.subscriber is subscriber:
                 self._loop.call_later(self._tool_grace_s, self._reassign, call)
 
+    def is_open(self, call: str) -> bool:
+        """Whether a client is still to execute it."""
+        return call in self._calls
+
     # inside
 
     async def _answer(self, id: str) -> Json:
@@ -270,7 +274,7 @@ class Waiting:
     def _assign(self, call: ToolCall) -> None:
         if not call.durable:
             return
-        able = [each for each in self._thread.subscribers if call.name in each.tools]
+        able = [each for each in self._thread.executors if call.name in each.tools]
         own = [each for each in able if each.sink is call.origin]
         call.subscriber = next(iter(own or able), None)
         if call.subscriber is not None:
@@ -278,7 +282,7 @@ class Waiting:
             call.subscriber.tool(Message(frame))
 
     def _reassign(self, call: ToolCall) -> None:
-        if self._calls.get(call.id) is call and call.subscriber not in self._thread.subscribers:
+        if self._calls.get(call.id) is call and call.subscriber not in self._thread.executors:
             self._assign(call)
 
     # the server's part of the state

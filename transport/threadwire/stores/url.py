@@ -8,12 +8,15 @@ from ..engine.store import Store
 from .memory import MemoryStore
 from .sqlite import SQLiteStore
 
-FORMS: Final = "memory:, sqlite:///relative.db or sqlite:////absolute.db"
+FORMS: Final = "memory:, sqlite:///relative.db, sqlite:////absolute.db or postgresql://host/database"
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, lease_s: float | None = None) -> Store:
     """The store that a URL names, to be entered by the caller: `memory:`, `sqlite:///relative.db`,
-    `sqlite:////absolute.db`.
+    `sqlite:////absolute.db`, `postgresql://user:password@host:port/database`.
+
+    `lease_s` is for those that many processes share: how long a thread stays with one that gives no sign
+    of life.
 
     Raises:
         ValueError: it is no such URL.
@@ -28,5 +31,19 @@ def open_store(url: str) -> Store:
         return SQLiteStore(path)
     # The rest of the URL may hold a password.
     if scheme in ("postgresql", "postgres"):
-        raise ValueError(f"{scheme}:// stores are not available in this version; use {FORMS}")
+        if not rest.startswith("//"):
+            raise ValueError(f"not a store URL: {scheme}: without //; use {FORMS}")
+        return _open_postgresql(url, lease_s)
     raise ValueError(f"no store is known for {scheme[:40]!r}; use {FORMS}")
+
+
+def _open_postgresql(url: str, lease_s: float | None) -> Store:
+    try:
+        from .postgresql import LEASE_S, PostgreSQLStore
+    except ImportError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ValueError(
+            "PostgreSQL needs the package asyncpg: pip install 'threadwire[postgresql]'"
+        ) from None
+    return PostgreSQLStore(url, lease_s=LEASE_S if lease_s is None else lease_s)

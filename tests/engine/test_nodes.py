@@ -1,0 +1,393 @@
+"""Several nodes on one store: what is promised holds on each of them, whoever owns a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+import threadwire
+from tests.support.engine import Commands, Reader, follow, say
+from tests.support.shared_store import Hub, Links, NodeStore
+from tests.support.virtual_time import in_virtual_time
+from threadwire.core.frames import Tool
+from threadwire.engine.agent import Agent, as_agent
+from threadwire.engine.followed import Followed
+from threadwire.engine.settings import Settings
+from threadwire.engine.threads import Threads
+
+
+@threadwire.agent
+async def counting(run: threadwire.Run) -> None:
+    """Says back each message, then counts, slowly where it is told so."""
+    for command in run.commands:
+        assert isinstance(command, threadwire.AddMessage)
+        text = command.message.text
+        run.state.setdefault("said", []).append(text)
+        run.state["count"] = ""
+        if text.startswith("count"):
+            for number in range(int(text.split()[1])):
+                run.append_text(("count",), f"{number} ")
+                await asyncio.sleep(0.1)
+        elif text == "hang":
+            await asyncio.Event().wait()
+        elif text == "tool":
+            result = await run.call_client_tool("look", {"at": 1})
+            run.state["seen"] = result.result
+        elif text == "ask":
+            run.state["answer"] = await run.interrupt("well?")
+
+
+class Node:
+    def __init__(self, threads: Threads, store: NodeStore) -> None:
+        self.threads = threads
+        self.store = store
+
+    async def get(self, id: str = "t") -> Any:
+        return await self.threads.get(id)
+
+    def crash(self) -> None:
+        """From here on nothing that it does reaches anyone."""
+        self.store.crash()
+        self.threads.draining = True
+
+
+@asynccontextmanager
+async def nodes(count: int, hub: Hub, agent: Any = counting, **settings: Any) -> AsyncIterator[list[Node]]:
+    made = as_agent(agent)
+    assert isinstance(made, Agent)
+    stores = [hub.node() for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        running = []
+        for store in stores:
+            await stack.enter_async_context(store)
+            stack.push_async_callback(store.end)
+            numbers = iter(range(10**6))
+            prefix = store.node
+            options = Settings(
+                clock=lambda: 1_000_000 + asyncio.get_running_loop().time(),
+                new_id=lambda numbers=numbers, prefix=prefix: f"{prefix}-{next(numbers)}",  # type: ignore[misc]
+                **settings,
+            )
+            threads = Threads(agents={made.name: made}, store=store, settings=options)
+            await stack.enter_async_context(threads)
+            running.append(Node(threads, store))
+        yield running
+
+
+async def send(node: Node, text: str, id: str = "c1", **options: Any) -> Commands:
+    watcher = Commands()
+    thread = await node.get()
+    await thread.submit(id, say(text), strategy=options.pop("strategy", None), watcher=watcher, **options)
+    return watcher
+
+
+def _tools(reader: Reader) -> list[Tool]:
+    return [frame for frame in reader.frames if isinstance(frame, Tool)]
+
+
+async def tool_frames(reader: Reader, within_s: float = 5) -> list[Tool]:
+    """The calls that it was given, once there is one."""
+    with anyio.fail_after(within_s):
+        while not _tools(reader):
+            await asyncio.sleep(0.1)
+    return _tools(reader)
+
+
+@in_virtual_time
+async def test_the_node_that_opens_a_thread_first_owns_it_and_others_follow() -> None:
+    async with nodes(3, Hub()) as (first, second, third):
+        assert not isinstance(await first.get(), Followed)
+        assert isinstance(await second.get(), Followed)
+        assert isinstance(await third.get(), Followed)
+
+
+@in_virtual_time
+async def test_readers_of_every_node_see_each_update_of_a_run_and_its_end() -> None:
+    hub = Hub()
+    async with nodes(3, hub) as running:
+        readers = [await follow(await node.get(), "msgpack") for node in running]
+        await send(running[0], "count 5")
+        for reader in readers:
+            await reader.until_run("completed")
+            assert reader.state == {"said": ["count 5"], "count": "0 1 2 3 4 "}
+            assert [run and run.status for run in reader.runs] == [None, "running", "completed"]
+            assert reader.position == readers[0].position
+        assert len(readers[1].frames) > 4, "it was not seen as it happened"
+
+
+@in_virtual_time
+async def test_a_command_of_a_followers_client_is_done_by_the_owner_and_told_of() -> None:
+    hub = Hub()
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        watcher = await send(other, "hello")
+        await watcher.until("c1", "applied")
+        assert watcher.of("c1")[0] == "queued"
+        await reader.until_run("completed")
+        assert reader.state == {"said": ["hello"], "count": ""}
+        assert {node for node, _ in hub.appends} == {owner.store.node}
+
+
+@in_virtual_time
+async def test_the_same_command_on_two_nodes_is_done_once_and_answered_alike() -> None:
+    hub = Hub()
+    async with nodes(3, hub) as running:
+        watchers = await asyncio.gather(*[send(node, "hello") for node in running])
+        states = [await watcher.until("c1", "applied") for watcher in watchers]
+        assert len({state.seq for state in states}) == 1
+        reader = await follow(await running[2].get())
+        await reader.until_run("completed")
+        assert reader.state["said"] == ["hello"]
+
+
+@in_virtual_time
+async def test_another_body_under_the_id_is_refused_on_every_node() -> None:
+    async with nodes(2, Hub()) as running:
+        await (await send(running[0], "hello")).until("c1", "applied")
+        for node in running:
+            with pytest.raises(threadwire.Refused) as refused:
+                await send(node, "other")
+            assert refused.value.code == "command-id-reused"
+
+
+@in_virtual_time
+async def test_without_the_bus_all_comes_within_seconds() -> None:
+    hub = Hub(links=Links(lost=1))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        began = hub.now()
+        watcher = await send(other, "hello")
+        await watcher.until("c1", "applied")
+        await reader.until_run("completed")
+        assert hub.now() - began < 3
+
+
+@in_virtual_time
+async def test_a_run_whose_owner_crashed_is_ended_by_another_node_within_the_lease_and_a_second() -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(3, hub) as running:
+        owner, *others = running
+        await owner.get()
+        readers = [await follow(await node.get()) for node in others]
+        await send(owner, "count 1000")
+        for reader in readers:
+            await reader.until(lambda reader=reader: "5 " in (reader.state or {}).get("count", ""))  # type: ignore[misc]
+        owner.crash()
+        began = hub.now()
+        for reader in readers:
+            info = await reader.until_run("failed")
+            assert info.error is not None
+            assert info.error.code == "interrupted-by-crash"
+            assert "5 " in reader.state["count"]
+            assert not reader.lost_subscribers
+        assert hub.now() - began < 2 + 1.2
+        watcher = await send(others[0], "hello", "c2")
+        await watcher.until("c2", "applied")
+        for reader in readers:
+            await reader.until_run("completed")
+            assert reader.state["said"] == ["count 1000", "hello"]
+
+
+@in_virtual_time
+async def test_a_command_whose_owner_is_gone_is_done_by_the_node_that_took_it() -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        owner.crash()
+        watcher = await send(other, "hello")
+        await watcher.until("c1", "applied")
+        await reader.until(lambda: reader.state == {"said": ["hello"], "count": ""})
+        assert not isinstance(await other.get(), Followed)
+        assert not reader.lost_subscribers
+
+
+@in_virtual_time
+async def test_a_paused_owner_writes_nothing_more_and_its_readers_follow_the_new_one() -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(2, hub) as (owner, other):
+        stale = await follow(await owner.get())
+        reader = await follow(await other.get())
+        await send(owner, "count 1000")
+        await stale.until(lambda: "3 " in (stale.state or {}).get("count", ""))
+        owner.store.pause()
+        await reader.until_run("failed")
+        shown = stale.position
+        await (await send(other, "hello", "c2")).until("c2", "applied")
+        await asyncio.sleep(5)
+        assert stale.position == shown, "what it can't know to be durable was shown"
+        owner.store.resume()
+        await stale.until(lambda: stale.position == reader.position)
+        assert stale.state == reader.state
+        assert stale.state["said"] == ["count 1000", "hello"]
+        assert isinstance(await owner.get(), Followed)
+        assert not stale.lost_subscribers
+        assert [run and run.status for run in stale.runs] == [None, "running", "failed", "completed"]
+        assert not await owner.threads.store.thread("u")
+
+
+@in_virtual_time
+async def test_cancel_on_a_follower_ends_the_run_at_the_owner() -> None:
+    for links in (Links(), Links(lost=0.5, twice=0.5, delays_s=(0.0, 0.1))):
+        hub = Hub(links=links)
+        async with nodes(2, hub) as (owner, other):
+            await owner.get()
+            reader = await follow(await other.get())
+            await send(other, "hang")
+            await reader.until_run("running")
+            ended = await (await other.get()).runner.cancel(None)
+            assert ended is not None
+            assert ended.status == "cancelled"
+            await reader.until_run("cancelled")
+
+
+@in_virtual_time
+async def test_a_repeated_cancel_does_not_stop_the_run_that_came_after() -> None:
+    hub = Hub(links=Links(twice=1, delays_s=(0.0, 0.2, 1.0)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(other, "hang")
+        await reader.until_run("running")
+        await (await other.get()).runner.cancel(None)
+        watcher = await send(owner, "count 30", "c2")
+        await watcher.until("c2", "applied")
+        await reader.until_run("completed")
+
+
+@in_virtual_time
+async def test_a_tool_call_is_given_to_the_connection_on_another_node_whose_command_began_the_run() -> None:
+    for links in (Links(), Links(lost=0.5, twice=0.3)):
+        hub = Hub(links=links)
+        async with nodes(2, hub) as (owner, other):
+            # With messages lost, the owner may not know yet of who is elsewhere.
+            near = await follow(await owner.get(), tools=() if links.lost else ("look",))
+            asking, idle = Reader(), Reader()
+            thread = await other.get()
+            await thread.subscribe(idle, tools=("look",))
+            await thread.subscribe(asking, tools=("look",))
+            await send(other, "tool", origin=asking)
+            (frame,) = await tool_frames(asking, within_s=60)
+            assert (frame.name, frame.args) == ("look", {"at": 1})
+            result = {"type": "add-tool-result", "toolCallId": frame.tool_call_id, "result": "a hat"}
+            await thread.submit("r1", result, strategy=None, watcher=Commands())
+            await asking.until_run("completed")
+            assert asking.state["seen"] == "a hat"
+            await asyncio.sleep(3)
+            assert [len(_tools(reader)) for reader in (near, idle, asking)] == [0, 0, 1]
+
+
+@in_virtual_time
+async def test_a_tool_call_of_a_node_that_is_gone_is_given_to_another() -> None:
+    hub = Hub()
+    async with nodes(3, hub, tool_grace_s=1) as (owner, other, third):
+        await owner.get()
+        first, second = Reader(), Reader()
+        thread = await other.get()
+        await thread.subscribe(first, tools=("look",))
+        await send(other, "tool", origin=first)
+        await tool_frames(first)
+        await (await third.get()).subscribe(second, tools=("look",))
+        other.crash()
+        await tool_frames(second, within_s=30)
+
+
+@in_virtual_time
+async def test_draining_gives_threads_to_the_others_at_once_and_no_run_is_lost() -> None:
+    hub = Hub()
+    async with nodes(2, hub) as (owner, other):
+        here, there = await follow(await owner.get()), await follow(await other.get())
+        await send(owner, "count 20")
+        await there.until_run("running")
+        queued = await send(other, "hello", "c2")
+        owner.threads.draining = True
+        await owner.threads.drain(10)
+        await queued.until("c2", "applied")
+        for reader in (here, there):
+            await reader.until(lambda reader=reader: reader.state["said"] == ["count 20", "hello"])  # type: ignore[misc]
+            assert not reader.lost_subscribers
+        assert not isinstance(await other.get(), Followed)
+        statuses = [run.status for run in there.runs if run is not None]
+        assert statuses[:2] == ["running", "completed"]
+
+
+@in_virtual_time
+async def test_a_deleted_thread_is_gone_on_every_node() -> None:
+    for lost in (0, 1):
+        hub = Hub(links=Links(lost=lost))
+        async with nodes(3, hub) as (owner, other, third):
+            readers = [await follow(await node.get()) for node in (owner, other, third)]
+            await send(owner, "hello")
+            if lost:
+                await readers[0].until_run("completed")
+            assert await other.threads.delete("t")
+            for reader in readers:
+                await reader.until(lambda reader=reader: bool(reader.lost_subscribers))  # type: ignore[misc]
+                assert reader.frames[-1].code == "not-found"
+            assert await third.threads.find("t") is None
+            again = await owner.get()
+            assert (await follow(again)).state == {}
+
+
+@in_virtual_time
+async def test_a_thread_that_nobody_uses_is_given_away() -> None:
+    hub = Hub()
+    async with nodes(2, hub, idle_s=1) as (owner, other):
+        await (await send(owner, "hello")).until("c1", "applied")
+        await asyncio.sleep(3)
+        assert hub.owner("t") is None
+        assert not isinstance(await other.get(), Followed)
+
+
+@in_virtual_time
+async def test_an_interrupt_is_answered_from_another_node() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(other, "ask")
+        await reader.until_run("waiting")
+        (question,) = reader.state["threadwire"]["interrupts"]
+        thread = await other.get()
+        await thread.submit(
+            "a", {"type": "resume", "answers": {question: 42}}, strategy=None, watcher=Commands()
+        )
+        await reader.until_run("completed")
+        assert reader.state["answer"] == 42
+
+
+@in_virtual_time
+async def test_strategies_of_commands_on_other_nodes_are_followed() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        await follow(await other.get())
+        await (await send(other, "hang")).until("c1", "running", "applied")
+        rejected = await (await send(other, "no", "c2", strategy="reject")).until("c2", "rejected")
+        assert rejected.error is not None
+        assert rejected.error.code == "thread-busy"
+        watcher = await send(other, "yes", "c3", strategy="interrupt")
+        await watcher.until("c3", "applied")
+
+
+@in_virtual_time
+async def test_a_reader_of_a_follower_resumes_where_it_was_on_another_node() -> None:
+    async with nodes(3, Hub()) as running:
+        await send(running[0], "count 10")
+        reader = await follow(await running[1].get())
+        await reader.until(lambda: "3 " in (reader.state or {}).get("count", ""))
+        assert reader.position is not None
+        epoch, seq = reader.position
+        for subscriber in list((await running[1].get()).subscribers):
+            subscriber.thread.unsubscribe(subscriber)
+        thread = await running[2].get()
+        count = len(reader.frames)
+        await thread.subscribe(reader, since={"epoch": epoch, "seq": seq})
+        await reader.until_run("completed")
+        kinds = {type(frame).__name__ for frame in reader.frames[count:]}
+        assert "Snapshot" not in kinds

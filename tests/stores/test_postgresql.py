@@ -1,0 +1,169 @@
+"""PostgreSQLStore as a database: its tables and their versions, lost answers, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from tests.support.postgresql import new_database
+from tests.support.stores import own, row, seqs, write
+from threadwire.core.errors import StoreError, StoreUnavailable, WriteConflict
+from threadwire.engine.store import Append, CommandChange, RunRecord
+from threadwire.stores import postgresql_queries, postgresql_schema
+from threadwire.stores.postgresql import PostgreSQLStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[PostgreSQLStore]:
+    async with PostgreSQLStore(new_database()) as store:
+        yield store
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def test_nodes_that_start_together_make_the_tables_once() -> None:
+    url = new_database()
+    async with AsyncExitStack() as stack:
+        stores = [PostgreSQLStore(url) for _ in range(4)]
+        await asyncio.gather(*[stack.enter_async_context(store) for store in stores])
+        await (await own(stores[0])).write()
+        assert await seqs(stores[3]) == [1]
+
+
+async def test_a_newer_schema_and_another_applications_tables_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = new_database()
+    newer = (*postgresql_schema.MIGRATIONS, ("ALTER TABLE thread_meta ADD COLUMN colour text",))
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_schema, "MIGRATIONS", newer)
+        async with PostgreSQLStore(url):
+            pass
+    with pytest.raises(StoreError, match="written by a newer version"):
+        await PostgreSQLStore(url).__aenter__()
+    other = new_database()
+    await execute(other, "CREATE TABLE thread (id text)")
+    with pytest.raises(StoreError, match="another application"):
+        await PostgreSQLStore(other).__aenter__()
+
+
+async def test_a_migration_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database()
+    async with PostgreSQLStore(url) as store:
+        await own(store)
+    failing = (*postgresql_schema.MIGRATIONS, ("CREATE TABLE colour (name text)", "no SQL"))
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_schema, "MIGRATIONS", failing)
+        with pytest.raises(StoreError):
+            await PostgreSQLStore(url).__aenter__()
+    async with PostgreSQLStore(url) as store:
+        assert await store.thread("t") is not None
+
+
+@pytest.mark.parametrize("records", [False, True])
+async def test_an_append_whose_answer_is_lost_is_written_once(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch, records: bool
+) -> None:
+    owner = await own(store)
+    await owner.write()
+    run = RunRecord(id="r", status="running", started_at=1.0)
+    entry = owner.records(run=run) if records else owner.next(run=run)
+    real = postgresql_queries.append
+
+    async def lose_the_answer(*args: object) -> object:
+        await real(*args)  # type: ignore[arg-type]
+        raise ConnectionResetError("the answer is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_queries, "append", lose_the_answer)
+        (error,) = await write(store, entry)
+        assert isinstance(error, StoreUnavailable)
+    assert await write(store, entry) == [None]
+    assert await seqs(store) == ([1] if records else [1, 2])
+    await owner.write()
+
+
+async def test_an_attempt_that_comes_late_changes_nothing(store: PostgreSQLStore) -> None:
+    owner = await own(store)
+    await store.submit("t", "c", b"{}", limit=10, now=1.0)
+    early = owner.records(commands=(CommandChange(id="c", status="running", starts=1),))
+    version = store._opened().versions["t"]
+    assert await write(store, early) == [None]
+    assert await write(store, owner.records(commands=(CommandChange(id="c", status="cancelled"),))) == [None]
+    async with store._opened().pool.acquire() as connection:
+        (outcome,) = await postgresql_queries.append(connection, [early], [version])
+    assert isinstance(outcome, WriteConflict)
+    command = await store.command("t", "c")
+    assert command is not None
+    assert command.status == "cancelled"
+
+
+async def test_a_thread_with_an_append_of_unknown_outcome_is_taken_under_a_new_epoch(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await own(store)
+
+    async def fail(*args: object) -> object:
+        raise ConnectionResetError("nobody knows")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_queries, "append", fail)
+        await write(store, owner.next())
+    again = await own(store)
+    assert again.epoch > owner.epoch
+    assert (await own(store)).epoch == again.epoch
+
+
+async def test_an_append_that_can_not_be_written_leaves_those_beside_it_alone(store: PostgreSQLStore) -> None:
+    owners = [await own(store, f"t{number}") for number in range(5)]
+    entries = [owner.next() for owner in owners]
+    bad = RunRecord(id="\0", status="running", started_at=1.0)
+    entries[2] = Append(thread="t2", epoch=owners[2].epoch, seq=1, data=row(1), run=bad)
+    errors = await write(store, *entries)
+    assert [type(error) for error in errors] == [type(None)] * 2 + [StoreError] + [type(None)] * 2
+    assert await seqs(store, "t2") == []
+
+
+async def test_lost_connections_are_replaced(store: PostgreSQLStore) -> None:
+    owner = await own(store)
+    async with store.bus:
+        await execute(
+            store.url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'threadwire' AND pid <> pg_backend_pid()",
+        )
+        entry = owner.next()
+        for _ in range(5):
+            (error,) = await write(store, entry)
+            if error is None:
+                break
+            assert isinstance(error, StoreUnavailable)
+        assert error is None
+        assert await store.thread("t") is not None
+        await store.check()
+
+
+async def test_a_database_that_is_not_there_is_one_line_without_the_password() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        await PostgreSQLStore("postgresql://user:secret@127.0.0.1:1/threads").__aenter__()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_store_that_is_not_open_is_unavailable() -> None:
+    store = PostgreSQLStore("postgresql://127.0.0.1:1/threads")
+    errors: list[Exception | None] = []
+    store.append(Append(thread="t", epoch=1, seq=1, data=b"\x90"), errors.append)
+    assert isinstance(errors[0], StoreUnavailable)
+    with pytest.raises(StoreUnavailable, match="is not open"):
+        await store.thread("t")

@@ -1,0 +1,410 @@
+"""A thread that another node owns: its log folded as it grows, for the subscribers of this node.
+
+What a subscriber is promised holds here as at the owner, since both publish nothing but committed rows.
+What changes the thread goes to the owner: commands by the store's inbox, the rest over the bus.
+
+Below are the store and the document; `nodes` reads for all followed threads at once, and puts an owner
+in the place of a follower and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+import msgspec
+
+from ..core.canonical import canonical
+from ..core.codec import UpdateEncoder, decode_log, encode_value
+from ..core.document import Document
+from ..core.errors import CommandError, Refused, StoreUnavailable
+from ..core.frames import CommandState, RunInfo, Strategy, Tool
+from ..core.operations import Json, Operation, apply_in_place
+from .absence import Absence
+from .agent import Agent
+from .context import Sent
+from .history import History
+from .intake import LARGE_BODY, Intake, Watcher
+from .message import Message, UpdateMessage
+from .run import ended
+from .runner import Runner
+from .settings import Settings
+from .shared import Place, Progress, SharedStore
+from .signals import Presence, Tools
+from .store import LogRow, Owned, RunRecord
+from .subscriber import Sink, Subscriber
+from .thread import Thread
+from .waiting import Waiting
+
+if TYPE_CHECKING:
+    from .nodes import Nodes
+
+_CANCEL_AGAIN_S: Final = 0.3
+_CANCEL_S: Final = 10.0
+_MAX_TOOLS: Final = 20
+"""Subscribers of a thread that a node offers for the execution of tools."""
+
+
+class Followed(Thread):
+    """Made by `Nodes`. Where it is behind the head, it is about to read on.
+
+    Attributes:
+        owner: the node that has the thread, as far as is known here.
+    """
+
+    __slots__ = ("_nodes", "_shared", "given_calls", "owner", "reads", "version")
+
+    def __init__(
+        self,
+        start: Owned,
+        *,
+        agent: Agent,
+        store: SharedStore,
+        settings: Settings,
+        spawn: Callable[[Any], asyncio.Task[Any]],
+        on_lost: Callable[[Thread, Exception], None],
+        nodes: Nodes,
+    ) -> None:
+        """`start` is a state of the thread's past, to be read on from, and the last run known then."""
+        super().__init__(start, agent=agent, store=store, settings=settings, spawn=spawn, on_lost=on_lost)
+        self._nodes = nodes
+        self._shared = store
+        self.owner: str | None = None
+        self.version = -1
+        """That of the last reading."""
+        self.reads: list[asyncio.Future[None]] = []
+        """Who waits for the next reading to begin and end."""
+        self.given_calls: set[tuple[str, str]] = set()
+        """(subscriber, tool call) that were told to execute."""
+        self.intake: FollowedIntake = FollowedIntake(self, store, nodes)
+        self.runner = FollowedRunner(self, start, nodes)
+        self.waiting = FollowedWaiting(self, nodes)
+        self.absence = FollowedAbsence(self, nodes)
+
+    def _load(self, owned: Owned) -> tuple[Document, History]:
+        stored = owned.snapshot
+        state: Json = {} if stored is None else msgspec.msgpack.decode(stored.data)
+        return _Replay(state), History(owned.head, owned.epoch)
+
+    @property
+    def untouched(self) -> bool:
+        return False  # to seed it is for its owner
+
+    @property
+    def idle(self) -> bool:
+        return not (self.subscribers or self.pins or self.reads or self.intake.watched)
+
+    @property
+    def worth_storing(self) -> bool:
+        return False
+
+    async def flush(self) -> None:
+        """Returns once all that is durable now is known here. Raises StoreError."""
+        await self._nodes.read(self)
+
+    async def be_current(self) -> None:
+        await self.flush()
+
+    # following
+
+    @property
+    def place(self) -> Place:
+        run = self._shown_run
+        return Place(
+            thread=self.id,
+            after=self._committed,
+            run=None if run is None else run.id,
+            commands=self.intake.watched,
+        )
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(epoch, seq) up to which it has published."""
+        return self.epoch, self._committed
+
+    def fold(self, progress: Progress) -> bool:
+        """Publishes what has come; False where that doesn't lead on from here."""
+        rows = progress.rows
+        reached = rows[-1].seq if rows else self._committed
+        if progress.base is not None and progress.base != self.epoch:
+            return False  # a database that was set back has lost what was published
+        if progress.head < self._committed or (rows and rows[0].seq != self._committed + 1):
+            return False
+        if reached < progress.head and not rows:
+            return False
+        whole = reached == progress.head
+        news = self._run_news(progress.runs) if whole else []
+        for row in rows:
+            while news and news[0][0] < row.seq:
+                self._tell_run(news.pop(0)[1])
+            self._fold_row(row)
+        if whole:
+            self.version = progress.version
+            for record in progress.commands:
+                self.intake.learned(
+                    CommandState(
+                        thread=self.id,
+                        id=record.id,
+                        status=record.status,
+                        seq=record.seq,
+                        error=record.error,
+                    )
+                )
+        for _, info in news:
+            self._tell_run(info)
+        if progress.owner != self.owner:
+            self.owner = progress.owner
+            self._nodes.present(self)
+            if self.intake.watched:
+                self._nodes.wake_owner(self)
+        return True
+
+    def replay(self, rows: list[LogRow]) -> bool:
+        """Goes on to a later moment of the past, with nobody there yet; whether the rows lead on."""
+        if self._committed + 1 != rows[0].seq:
+            return False
+        for row in rows:
+            self._fold_row(row)
+        return True
+
+    def _fold_row(self, row: LogRow) -> None:
+        operations = decode_log(row.data)
+        if row.epoch != self.epoch:
+            self.epoch = row.epoch
+            self._encoder = UpdateEncoder(self.id, row.epoch)
+        if self._encoded:
+            self._encoded.clear()
+        update = UpdateMessage(
+            encoder=self._encoder,
+            epoch=row.epoch,
+            seq=row.seq,
+            data=row.data,
+            # Before they become part of the state.
+            json=self._encoder.json(row.seq, operations) if self._json_readers else None,
+        )
+        assert isinstance(self._document, _Replay)
+        self._document.replay(operations, len(row.data))
+        self._head = self._committed = row.seq
+        self._history.add(row.seq, row.epoch, row.data)
+        for subscriber in self.subscribers:
+            subscriber.update(update)
+
+    def _run_news(self, runs: list[RunRecord]) -> list[tuple[float, RunInfo]]:
+        """What is to be told of runs, in order, each with the seq that it comes after."""
+        news: list[tuple[float, RunInfo]] = []
+        shown = self._shown_run
+        for index, run in enumerate(runs):
+            info = RunInfo(id=run.id, status=run.status, error=run.error)
+            last: float = runs[index + 1].base if index + 1 < len(runs) else float("inf")
+            is_new = shown is None or shown.id != run.id
+            if is_new and not ended(run.status):
+                shown = RunInfo(id=run.id, status="running")
+                news.append((run.base, shown))
+            if info != shown:
+                news.append((last, info))
+            shown = info
+        return news
+
+    def _tell_run(self, info: RunInfo) -> None:
+        self._tell(info, self._committed)
+        if ended(info.status) and any(subscriber.hash for subscriber in self.subscribers):
+            self.send_hash()
+
+    # tools
+
+    def presence(self) -> Presence:
+        tools = [Tools(_name(each), _name(each.sink), each.tools) for each in self.subscribers if each.tools]
+        return Presence(
+            node=self._shared.node,
+            thread=self.id,
+            readers=len(self.subscribers),
+            tools=tools[:_MAX_TOOLS],
+        )
+
+    async def execute(self, name: str, call: str) -> None:
+        """Has a subscriber execute a call that the owner gave to it."""
+        given = (name, call)
+        if given in self.given_calls:
+            return
+        entry = self._open_call(call)
+        if entry is None:
+            await self.flush()
+            entry = self._open_call(call)
+        subscriber = next((each for each in self.subscribers if _name(each) == name), None)
+        if entry is None or subscriber is None or given in self.given_calls:
+            return
+        self.given_calls.add(given)
+        frame = Tool(thread=self.id, tool_call_id=call, name=entry["name"], args=entry["args"])
+        subscriber.tool(Message(frame))
+
+    def _open_call(self, call: str) -> dict[str, Any] | None:
+        root = self._document.root
+        own = root.get("threadwire") if type(root) is dict else None
+        calls = own.get("tool_calls", {}) if type(own) is dict else {}
+        self.given_calls = {given for given in self.given_calls if given[1] in calls}
+        entry = calls.get(call)
+        return entry if type(entry) is dict else None
+
+
+class _Replay(Document):
+    """A state that operations are made to; it is never dirty."""
+
+    def __init__(self, state: Json) -> None:
+        super().__init__(state)
+        self._grown = 0
+
+    def replay(self, operations: list[Operation], weight: int) -> None:
+        """`weight`: about their bytes."""
+        self._root = apply_in_place(self._root, operations)
+        # What was deleted or replaced isn't known: measured anew now and then.
+        self.size += weight
+        self._grown += weight
+        if self._grown > max(self.size // 2, 4096):
+            self.size = len(encode_value(self._root, "msgpack"))
+            self._grown = 0
+
+
+class FollowedIntake(Intake):
+    """Puts commands into the store's inbox, and tells what the store says becomes of them."""
+
+    def __init__(self, thread: Followed, store: SharedStore, nodes: Nodes) -> None:
+        super().__init__(thread, store)
+        self._followed = thread
+        self._shared = store
+        self._nodes = nodes
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return tuple(self._watchers)
+
+    async def take(
+        self,
+        id: str,
+        body: Json,
+        strategy: Strategy,
+        watcher: Watcher,
+        origin: Sink | None,
+        sent: Sent | None,
+    ) -> None:
+        thread = self._followed
+        thread.pins += 1
+        try:
+            async with self._reading:
+                large = len(encode_value(body, "msgpack")) > LARGE_BODY
+                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+            thread.agent.registry.read(body)
+            settings = thread.settings
+            limit = settings.limits.max_pending_commands
+            try:
+                submission = await self._shared.submit(
+                    thread.id,
+                    id,
+                    encoded,
+                    context=None if sent is None else sent.encode(),
+                    limit=limit,
+                    now=settings.clock(),
+                    strategy=strategy,
+                    origin=f"{self._shared.node}/{_name(origin)}",
+                )
+            except KeyError:
+                self._nodes.gone(thread)
+                raise StoreUnavailable("the thread was deleted") from None
+            thread.check_open()  # else another object of it answers by now
+            if submission is None:
+                raise CommandError("too-many-pending", f"{limit} commands wait already")
+            record = submission.record
+            if record.body != encoded:
+                text = "this id was used for a command with another body"
+                raise Refused("command-id-reused", text, "id")
+            state = CommandState(
+                thread=thread.id, id=id, status=record.status, seq=record.seq, error=record.error
+            )
+            self.learned(state)
+            known = self._known.get(id) or self._settled.get(id) or state
+            self._tell_standing(record, known, watcher, duplicate=not submission.created)
+            if id in self._watchers:
+                self._known.setdefault(id, known)
+                if origin is not None:
+                    self._nodes.present(thread)  # it may be wanted for its tools
+                self._nodes.wake_owner(thread)
+                self._nodes.mark(thread)
+        finally:
+            thread.pins -= 1
+
+    def learned(self, state: CommandState) -> None:
+        """Takes what the store says of a command that is watched."""
+        before = self._known.get(state.id)
+        if state.id in self._watchers and (before is None or before.status != state.status):
+            self._known[state.id] = state
+            self.tell(state)
+
+
+class FollowedRunner(Runner):
+    """There is nothing of a run here; to cancel it is asked of the owner."""
+
+    def __init__(self, thread: Followed, start: Owned, nodes: Nodes) -> None:
+        super().__init__(thread, start)
+        self._followed = thread
+        self._nodes = nodes
+
+    @property
+    def active_or_queued(self) -> bool:
+        info = self._followed.run_info
+        return info is not None and info.status in ("queued", "running")
+
+    async def cancel(self, run: str | None) -> RunInfo | None:
+        thread, nodes = self._followed, self._nodes
+        id = self._settings.new_id()
+        deadline = self._loop.time() + _CANCEL_S
+        thread.pins += 1
+        try:
+            while self._loop.time() < deadline:
+                thread.check_open()
+                done = nodes.cancel(thread, id, run)
+                await asyncio.wait([done], timeout=_CANCEL_AGAIN_S)
+                if done.done():
+                    await thread.flush()
+                    return thread.run_info
+        finally:
+            nodes.cancel_ends(id)
+            thread.pins -= 1
+        raise StoreUnavailable("the thread's owner does not answer")
+
+
+class FollowedAbsence(Absence):
+    """Whether there are readers here is told to the owner, whose clock it stops."""
+
+    def __init__(self, thread: Followed, nodes: Nodes) -> None:
+        super().__init__(thread)
+        self._followed = thread
+        self._nodes = nodes
+        self._were = False
+
+    def changed(self) -> None:
+        are = bool(self._followed.subscribers)
+        if are != self._were:
+            self._were = are
+            self._nodes.present(self._followed)
+        super().changed()
+
+
+class FollowedWaiting(Waiting):
+    """Subscribers that execute tools are told of to the owner."""
+
+    def __init__(self, thread: Followed, nodes: Nodes) -> None:
+        super().__init__(thread, tool_grace_s=thread.settings.tool_grace_s)
+        self._followed = thread
+        self._nodes = nodes
+
+    def joined(self, subscriber: Subscriber) -> None:
+        self._nodes.present(self._followed)
+
+    def left(self, subscriber: Subscriber) -> None:
+        self._nodes.present(self._followed)
+
+
+def _name(thing: object) -> str:
+    """Tells it from others of this node, as long as it lives."""
+    return f"{id(thing):x}"

@@ -1,0 +1,659 @@
+"""This node among the others on one store: leases kept, threads followed and taken over, messages carried.
+
+A thread that is loaded here is either owned (a `Thread`) or followed (a `Followed`). What this file does
+changes the one into the other, and keeps each going. Nothing of it is relied on for what is promised:
+the store fences owners that are out of date, and all that the bus carries is found in the store later.
+
+Below are the shared store and its bus; above is `threads`, which loads and unloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import anyio
+
+from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
+from ..core.frames import RunInfo
+from . import signals
+from .followed import Followed
+from .shared import Elsewhere, SharedStore
+from .signals import Cancel, Cancelled, Execute, Free, Gone, Presence, Signal, Submitted, Wrote
+from .store import Owned, RunRecord, ThreadRecord
+from .subscriber import Sink
+from .thread import Moved, Thread
+
+if TYPE_CHECKING:
+    from .threads import Threads
+
+logger = logging.getLogger("threadwire")
+
+_LOOK_S: Final = 1.0
+"""How often the store is asked for what the bus may have lost."""
+_ORPHANS: Final = 16
+_PAGE: Final = 500
+_READ: Final = 200
+"""Threads read of at once."""
+_RETRY_S: Final = 0.25
+_PRESENT_EVERY: Final = 2
+"""Looks between one saying of who is present and the next."""
+_LOADS: Final = 5
+_SET_ASIDE_S: Final = 30.0
+"""For how long a thread that could not be taken up is left to others."""
+_CANCELS: Final = 1000
+
+
+class Nodes:
+    """Made by `Threads` where its store is a shared one; use as an async context manager."""
+
+    def __init__(self, threads: Threads, store: SharedStore) -> None:
+        self._threads = threads
+        self._store = store
+        self._settings = threads.settings
+        self._bus = store.bus
+        self._dice = random.Random(store.node)
+        self._loop = asyncio.get_running_loop()
+        self._dirty: dict[Followed, None] = {}
+        """To be read."""
+        self._unread = asyncio.Event()
+        self._inbox: dict[str, None] = {}
+        """Owned threads with commands that other nodes have put there."""
+        self._arrived = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._promoting: dict[str, asyncio.Task[None]] = {}
+        self._releasing: dict[str, asyncio.Task[None]] = {}
+        self._set_aside: dict[str, float] = {}
+        self._cancels: dict[str, asyncio.Future[None]] = {}
+        """What was asked of owners, by id, and is not answered."""
+        self._cancelling: dict[str, bool] = {}
+        """What other nodes have asked, and whether it is done."""
+        self._outgoing: dict[tuple[str, type[Wrote] | type[Submitted]], dict[str, None]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._bus.on_message = self._heard
+        self._bus.on_gap = self._missed
+        await self._bus.__aenter__()
+        for work in (self._renew, self._look, self._read_on, self._take_in):
+            self._threads.spawn(self._for_ever(work))
+        self._look_now.set()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._bus.__aexit__(kind, error, trace)
+
+    async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except StoreError as error:
+                logger.warning("%s: %s", work.__name__.strip("_"), error)
+                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                logger.exception("a fault of the server")
+                await asyncio.sleep(1)
+
+    # loading, for `threads`
+
+    async def load(self, id: str, agent: str | None) -> Thread | None:
+        """The thread, owned where nobody else has it, else followed; made for `agent` if there is none."""
+        releasing = self._releasing.get(id)
+        if releasing is not None:
+            await asyncio.wait([releasing])
+        for _ in range(_LOADS):
+            if not self._threads.draining:
+                began = self._loop.time()
+                taken = await self._store.take(id, agent=agent, now=self._settings.clock())
+                if taken is None:
+                    return None
+                if isinstance(taken, Owned):
+                    return await self._own(taken, began)
+            elif agent is not None:
+                now = self._settings.clock()
+                await self._store.create(ThreadRecord(id=id, agent=agent, created_at=now, updated_at=now))
+            followed = await self._begin_to_follow(id, None, None)
+            if followed is not None:
+                self._threads.put(followed)
+                self.present(followed)
+                return followed
+            if agent is None:
+                return None
+        raise StoreUnavailable("the thread is made and deleted again and again")
+
+    async def _own(self, taken: Owned, began: float) -> Thread:
+        try:
+            return self._threads.own(taken, taken_at=began)
+        except BaseException:
+            await self._release(taken.record.id, taken.epoch, parked=False)
+            raise
+
+    def unloaded(self, thread: Thread) -> None:
+        """A thread was unloaded, since nobody uses it: others may have it."""
+        if not isinstance(thread, Followed) and thread.id not in self._releasing:
+            task = self._threads.spawn(self._release(thread.id, thread.epoch, parked=True))
+            self._releasing[thread.id] = task
+            task.add_done_callback(lambda _: self._releasing.pop(thread.id, None))
+
+    async def _release(self, id: str, epoch: int, *, parked: bool) -> None:
+        try:
+            await self._store.release(id, epoch, parked=parked)
+        except StoreError as error:
+            logger.warning("thread %s was not given away: %s", id, error)  # its lease will end
+
+    # from one role to the other
+
+    def replace(self, thread: Thread) -> None:
+        """Begins to follow a thread whose object here is closed; its subscribers see nothing of that."""
+        self._threads.begin(thread.id, "load", self._replace(thread))
+
+    async def _replace(self, old: Thread) -> Followed | None:
+        epoch, seq = old.position
+        place = None if epoch is None else (epoch, seq)
+        deadline = self._loop.time() + self._settings.store_patience_s
+        wait_s = 0.05
+        while True:
+            try:
+                new = await self._begin_to_follow(old.id, place, old.run_info)
+                break
+            except StoreError as error:
+                if self._loop.time() > deadline:
+                    message = "the thread could not be kept up; open it again"
+                    old.dismiss("store-unavailable", message)
+                    raise
+                logger.warning("thread %s: %s", old.id, error)
+            except Refused:
+                old.dismiss("not-found", "the thread's agent is not served here")
+                raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 1)
+        if new is None:
+            old.dismiss("not-found", "the thread was deleted")
+            return None
+        self._threads.put(new)
+        new.take_over(old, resumes=new.position == place)
+        if old.intake.watched:
+            self._threads.spawn(self._watch_on(new, old))
+        self.mark(new)
+        self.present(new)
+        return new
+
+    async def _watch_on(self, new: Thread, old: Thread) -> None:
+        while not new.closed:
+            try:
+                await new.intake.watch_on(old.intake)
+            except Moved:
+                return  # whoever took its place did this too, or the connection sends again
+            except StoreError:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                if isinstance(new, Followed):
+                    self.mark(new)
+                    self.wake_owner(new)
+                return
+
+    def promote(self, followed: Followed) -> None:
+        """Takes a followed thread, since nobody else has it."""
+        if followed.id not in self._promoting and not self._threads.draining:
+            task = self._threads.spawn(self._promote(followed))
+            self._promoting[followed.id] = task
+            task.add_done_callback(lambda _: self._promoting.pop(followed.id, None))
+
+    async def _promote(self, followed: Followed) -> None:
+        id = followed.id
+        began = self._loop.time()
+        try:
+            taken = await self._store.take(id, agent=None, now=self._settings.clock())
+        except StoreError as error:
+            logger.warning("thread %s was not taken: %s", id, error)
+            return
+        if taken is None:
+            self.gone(followed)
+            return
+        if isinstance(taken, Elsewhere):
+            if followed.owner != taken.owner:
+                followed.owner = taken.owner
+                self.present(followed)
+                self.wake_owner(followed)
+            return
+        try:
+            while followed.committed < taken.head and not followed.closed:
+                await self.read(followed)
+        except StoreError as error:
+            logger.warning("thread %s was not caught up with: %s", id, error)
+        # Behind, since it could not be read; or ahead, since yet another node has taken it meanwhile.
+        elsewhere = followed.committed != taken.head
+        stays = not followed.closed and self._threads.loaded_as(id) is followed
+        if elsewhere or not stays or self._threads.draining:
+            await self._release(id, taken.epoch, parked=False)
+            return
+        followed.close(Moved)
+        self._dirty.pop(followed, None)
+        try:
+            thread = self._threads.own(taken, before=followed, taken_at=began)
+        except Exception:
+            logger.exception("thread %s could not be taken up", id)
+            self._threads.unload(followed)
+            followed.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            await self._release(id, taken.epoch, parked=False)
+            return
+        if followed.intake.watched:
+            self._threads.spawn(self._watch_on(thread, followed))
+
+    async def hand_over(self, timeout_s: float) -> None:
+        """Gives all threads to other nodes, each as soon as its run has ended or stopped."""
+        owned = self._owned()
+        async with anyio.create_task_group() as group:
+            for thread in owned:
+                group.start_soon(self._hand_over, thread, timeout_s)
+
+    async def _hand_over(self, thread: Thread, timeout_s: float) -> None:
+        try:
+            with anyio.move_on_after(timeout_s):
+                await thread.runner.ended(or_waits=True)
+            with anyio.move_on_after(self._settings.cancel_grace_s + 2):
+                await thread.runner.shut_down()
+                await thread.flush()
+        except StoreError as error:
+            logger.warning("while stopping: %s", error)
+        if thread.closed:
+            return
+        thread.close(Moved)
+        thread.runner.abandon()
+        # Those who are still here follow the next owner until they have gone.
+        self.replace(thread)
+        await self._release(thread.id, thread.epoch, parked=False)
+        self.say(None, Free(threads=[thread.id]))
+
+    def gone(self, thread: Thread) -> None:
+        """The store has the thread no longer."""
+        if self._threads.loaded_as(thread.id) is thread:
+            self._threads.unload(thread)
+            thread.dismiss("not-found", "the thread was deleted")
+
+    def tell_gone(self, id: str) -> None:
+        self.say(None, Gone(thread=id))
+
+    # following
+
+    async def _begin_to_follow(
+        self, id: str, place: tuple[int, int] | None, run: RunInfo | None
+    ) -> Followed | None:
+        """A follower at `place`, (epoch, seq), where that is still in the log, else at the head.
+
+        None where the thread doesn't exist. `run` is the last that is known at `place`.
+        """
+        for _ in range(_LOADS):
+            record = await self._store.thread(id)
+            if record is None:
+                return None
+            if place is not None:
+                followed = await self._load_past(record, place[1], run)
+                if followed is not None and followed.position == place:
+                    return followed
+            followed = await self._load_past(record, None, None)
+            if followed is None:
+                continue  # its log was trimmed just now
+            try:
+                await self.read(followed)
+            except Moved:
+                continue
+            return followed
+        raise StoreUnavailable(f"thread {id} could not be read")
+
+    async def _load_past(self, record: ThreadRecord, seq: int | None, run: RunInfo | None) -> Followed | None:
+        """A follower at `seq`, or at the last snapshot; None where the log doesn't reach so far back."""
+        id, store = record.id, self._store
+        stored = await store.snapshot_before(id, 2**53 if seq is None else seq)
+        epoch = await store.row_epoch(id, 0) if stored is None else stored.epoch
+        if epoch is None:
+            return None
+        start = Owned(
+            record=record,
+            epoch=epoch,
+            head=0 if stored is None else stored.seq,
+            snapshot=stored,
+            tail=[],
+            commands=[],
+            run=None
+            if run is None
+            else RunRecord(id=run.id, status=run.status, started_at=0, error=run.error),
+        )
+        followed = Followed(
+            start,
+            agent=self._threads.serving(record),
+            store=store,
+            settings=self._settings,
+            spawn=self._threads.spawn,
+            on_lost=self._lost,
+            nodes=self,
+        )
+        while seq is not None and followed.committed < seq:
+            after = followed.committed
+            page = await store.log(id, after=after, limit=min(_PAGE, seq - after))
+            if page is None or not page.rows or not followed.replay(page.rows):
+                return None
+        return followed
+
+    def _lost(self, thread: Thread, error: Exception) -> None:
+        """A follower writes nothing that could be refused."""
+        logger.error("thread %s: a follower was lost", thread.id, exc_info=error)
+        if self._threads.loaded_as(thread.id) is thread:
+            self.replace(thread)
+
+    def mark(self, followed: Followed) -> None:
+        """Has it read soon."""
+        self._dirty[followed] = None
+        self._unread.set()
+
+    async def read(self, followed: Followed) -> None:
+        """Reads all that is durable when this is called. Raises StoreError."""
+        followed.check_open()
+        future: asyncio.Future[None] = self._loop.create_future()
+        followed.reads.append(future)
+        self.mark(followed)
+        await followed.wait(future)
+
+    async def _read_on(self) -> None:
+        if not self._dirty:
+            self._unread.clear()
+            await self._unread.wait()
+        batch: list[Followed] = []
+        while self._dirty and len(batch) < _READ:
+            followed = next(iter(self._dirty))
+            del self._dirty[followed]
+            if not followed.closed:
+                batch.append(followed)
+        if not batch:
+            return
+        # Whoever asks from here on waits for the next reading.
+        waiting = [followed.reads for followed in batch]
+        for followed in batch:
+            followed.reads = []
+        try:
+            found = await self._store.follow([followed.place for followed in batch], rows=_PAGE)
+        except StoreError as error:
+            for followed, futures in zip(batch, waiting, strict=True):
+                _fail(futures, StoreUnavailable(str(error)))
+                if self._threads.loaded_as(followed.id) is followed:
+                    self.mark(followed)
+            raise
+        for followed, futures in zip(batch, waiting, strict=True):
+            if followed.closed:
+                continue  # whoever waits was told
+            progress = found.get(followed.id)
+            if progress is None:
+                _fail(futures, Moved("the thread was deleted"))
+                self.gone(followed)
+                continue
+            try:
+                leads_on = followed.fold(progress)
+            except Exception:
+                logger.exception("thread %s could not be followed", followed.id)
+                leads_on = False
+            if not leads_on:
+                self._restart(followed)
+                _fail(futures, Moved("the thread is read anew"))
+            elif followed.committed < progress.head:
+                followed.reads = futures + followed.reads
+                self.mark(followed)
+            else:
+                for future in futures:
+                    if not future.done():
+                        future.set_result(None)
+
+    def _restart(self, followed: Followed) -> None:
+        followed.close(Moved)
+        if self._threads.loaded_as(followed.id) is followed:
+            self.replace(followed)
+
+    # what followers ask of owners
+
+    def wake_owner(self, followed: Followed) -> None:
+        """There is a command for it in the inbox."""
+        if followed.owner is None:
+            self.promote(followed)
+        else:
+            self._tell(followed.owner, Submitted, followed.id)
+
+    def present(self, followed: Followed) -> None:
+        """Says who follows it here."""
+        if followed.owner is not None and self._threads.loaded_as(followed.id) is followed:
+            self.say(followed.owner, followed.presence())
+
+    def cancel(self, followed: Followed, id: str, run: str | None) -> asyncio.Future[None]:
+        """Asks the owner to stop a run, once more; done when it was answered."""
+        future = self._cancels.setdefault(id, self._loop.create_future())
+        if followed.owner is None:
+            self.promote(followed)
+        else:
+            self.say(followed.owner, Cancel(node=self._store.node, thread=followed.id, id=id, run=run))
+        self.mark(followed)  # the owner may be another by now
+        return future
+
+    def cancel_ends(self, id: str) -> None:
+        self._cancels.pop(id, None)
+
+    # what owners tell
+
+    @property
+    def lease_s(self) -> float:
+        return self._store.lease_s
+
+    async def confirm(self, thread: Thread) -> None:
+        """Asks for the lease of a thread anew, which may be lost by that. Raises StoreError."""
+        await self._renew_these([thread])
+
+    def wrote(self, node: str, thread: str) -> None:
+        """There is more to be read of a thread."""
+        self._tell(node, Wrote, thread)
+
+    def _tell(self, node: str, kind: type[Wrote] | type[Submitted], thread: str) -> None:
+        """Said at the end of the tick, for all threads at once."""
+        if not self._outgoing:
+            self._loop.call_soon(self._tell_all)
+        self._outgoing.setdefault((node, kind), {})[thread] = None
+
+    def _tell_all(self) -> None:
+        outgoing, self._outgoing = self._outgoing, {}
+        for (node, kind), threads in outgoing.items():
+            for some in signals.portions(list(threads)):
+                self.say(node, kind(threads=some))
+
+    def say(self, node: str | None, signal: Signal) -> None:
+        message = signals.write(signal)
+        if message is None and isinstance(signal, Presence):
+            # Fewer that could execute tools, if they are as wordy as that.
+            message = signals.write(Presence(node=signal.node, thread=signal.thread, readers=signal.readers))
+        if message is not None:
+            self._bus.send(node, message)
+
+    # what is heard
+
+    def _missed(self) -> None:
+        for thread in self._threads.loaded():
+            if isinstance(thread, Followed):
+                self.mark(thread)
+        self._look_now.set()
+
+    def _heard(self, message: str) -> None:
+        signal = signals.read(message)
+        match signal:
+            case Wrote():
+                for id in signal.threads:
+                    if (followed := self._followed(id)) is not None:
+                        self.mark(followed)
+            case Submitted():
+                self._inbox.update(dict.fromkeys(signal.threads))
+                self._arrived.set()
+            case Presence():
+                thread = self._threads.loaded_as(signal.thread)
+                if thread is not None and thread.guests is not None:
+                    thread.guests.heard(signal)
+            case Execute():
+                if (followed := self._followed(signal.thread)) is not None:
+                    self._threads.spawn(self._execute(followed, signal))
+            case Cancel():
+                self._threads.spawn(self._cancel_for(signal))
+            case Cancelled():
+                future = self._cancels.get(signal.id)
+                if future is not None and not future.done():
+                    future.set_result(None)
+            case Free():
+                for id in signal.threads:
+                    if (followed := self._followed(id)) is not None:
+                        self.mark(followed)
+                self._look_now.set()
+            case Gone():
+                thread = self._threads.loaded_as(signal.thread)
+                if isinstance(thread, Followed):
+                    self.mark(thread)
+                elif thread is not None:
+                    self._threads.spawn(self._check_gone(thread))
+            case None:
+                logger.debug("a message of another version: %.100s", message)
+
+    def _followed(self, id: str) -> Followed | None:
+        thread = self._threads.loaded_as(id)
+        return thread if isinstance(thread, Followed) else None
+
+    def _owned(self) -> list[Thread]:
+        return [thread for thread in self._threads.loaded() if not isinstance(thread, Followed)]
+
+    async def _execute(self, followed: Followed, signal: Execute) -> None:
+        with suppress(StoreError):  # it is said again
+            await followed.execute(signal.subscriber, signal.call)
+
+    async def _cancel_for(self, signal: Cancel) -> None:
+        done = self._cancelling.get(signal.id)
+        if done is None:
+            thread = self._threads.loaded_as(signal.thread)
+            if thread is None or isinstance(thread, Followed):
+                return  # whoever asks will learn who has it
+            self._cancelling[signal.id] = False
+            if len(self._cancelling) > _CANCELS:
+                del self._cancelling[next(iter(self._cancelling))]
+            try:
+                await thread.runner.cancel(signal.run)
+            except StoreError:
+                self._cancelling.pop(signal.id, None)
+                return  # it is asked again
+            done = self._cancelling[signal.id] = True
+        if done:
+            self.say(signal.node, Cancelled(id=signal.id))
+
+    async def _check_gone(self, thread: Thread) -> None:
+        with suppress(StoreError):
+            record = await self._store.thread(thread.id)
+            if record is None:
+                self.gone(thread)
+
+    async def _take_in(self) -> None:
+        """Takes commands out of the inboxes of owned threads, as they come."""
+        if not self._inbox:
+            self._arrived.clear()
+            await self._arrived.wait()
+        ids = [id for id in self._inbox if self._is_owned(id)]
+        self._inbox.clear()
+        try:
+            found = await self._store.arrivals(ids) if ids else {}
+            for id, commands in found.items():
+                thread = self._threads.loaded_as(id)
+                new = [] if thread is None else [each for each in commands if thread.intake.is_new(each)]
+                if thread is None or not new:
+                    continue
+                for arrival in await self._store.read_arrivals(id, new):
+                    if thread.closed or thread.guests is None:
+                        break
+                    origin = None if arrival.origin is None else thread.guests.connection(arrival.origin)
+                    # Only to be told from others.
+                    thread.intake.arrive(arrival.record, arrival.strategy, cast(Sink | None, origin))
+        except StoreError:
+            self._inbox.update(dict.fromkeys(ids))
+            raise
+
+    def _is_owned(self, id: str) -> bool:
+        thread = self._threads.loaded_as(id)
+        return thread is not None and not isinstance(thread, Followed)
+
+    # again and again
+
+    async def _renew(self) -> None:
+        began = self._loop.time()
+        await self._renew_these(self._owned())
+        await asyncio.sleep(max(0.0, began + self._store.lease_s / 3 - self._loop.time()))
+
+    async def _renew_these(self, owned: list[Thread]) -> None:
+        began = self._loop.time()
+        held = await self._store.renew({thread.id: thread.epoch for thread in owned})
+        for thread in owned:
+            if thread.id in held and thread.guests is not None:
+                thread.guests.confirmed_at = began
+            elif self._threads.loaded_as(thread.id) is thread:
+                thread.lose(WriteConflict("the thread has another owner, or was deleted"))
+
+    async def _look(self) -> None:
+        """Looks for what nobody has told this node of."""
+        looks = 0
+        while True:
+            with anyio.move_on_after(_LOOK_S * self._dice.uniform(0.7, 1.1)):
+                await self._look_now.wait()
+            self._look_now.clear()
+            looks += 1
+            owned = self._owned()
+            for thread in owned:
+                if thread.guests is not None:
+                    thread.guests.expire()
+            self._inbox.update(dict.fromkeys(thread.id for thread in owned))
+            self._arrived.set()
+            await self._look_at_followed(say=looks % _PRESENT_EVERY == 0)
+            if not self._threads.draining:
+                self._take_up(await self._store.orphans(list(self._threads.agents), limit=_ORPHANS))
+
+    async def _look_at_followed(self, *, say: bool) -> None:
+        followed = [each for each in self._threads.loaded() if isinstance(each, Followed)]
+        if not followed:
+            return
+        standings = {each.thread: each for each in await self._store.standings([f.id for f in followed])}
+        for each in followed:
+            standing = standings.get(each.id)
+            if standing is None or standing.version != each.version or standing.owner != each.owner:
+                self.mark(each)
+            elif each.intake.watched and standing.owner is None:
+                self.promote(each)
+            if say:
+                self.present(each)
+
+    def _take_up(self, orphans: Iterable[str]) -> None:
+        now = self._loop.time()
+        self._set_aside = {id: until for id, until in self._set_aside.items() if until > now}
+        for id in orphans:
+            thread = self._threads.loaded_as(id)
+            if isinstance(thread, Followed):
+                self.promote(thread)
+            elif thread is None and id not in self._set_aside:
+                self._threads.spawn(self._load_orphan(id))
+
+    async def _load_orphan(self, id: str) -> None:
+        try:
+            await self._threads.find(id)
+        except StoreError as error:
+            logger.warning("thread %s was not taken up: %s", id, error)
+        except Refused as error:
+            logger.warning("thread %s can't be taken up: %s", id, error)
+            self._set_aside[id] = self._loop.time() + _SET_ASIDE_S
+        except Exception:
+            logger.exception("thread %s can't be taken up", id)
+            self._set_aside[id] = self._loop.time() + _SET_ASIDE_S
+
+
+def _fail(futures: Iterable[asyncio.Future[None]], error: StoreError) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
