@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import simulation, simulation_nodes
 from tests.support.shared_store import Hub, NodeStore
-from threadwire.engine.followed import Followed, FollowedIntake
+from threadwire.engine.followed import Followed
 from threadwire.engine.intake import Intake
 from threadwire.engine.nodes import Nodes
 from threadwire.engine.thread import Thread
@@ -61,22 +61,6 @@ def moves_readers_to_another_place(patch: Patch) -> None:
     patch.setattr(Thread, "take_over", take_over)
 
 
-def lets_late_attempts_write(patch: Patch) -> None:
-    def append(hub: Hub, node: str, entry: Any, version: int) -> Exception | None:
-        return real_append(hub, node, entry, hub.lease(entry.thread).version)
-
-    real_append = Hub.append
-    patch.setattr(Hub, "append", append)
-
-
-def takes_threads_again_without_a_new_epoch(patch: Patch) -> None:
-    def take(hub: Hub, node: str, thread: str, agent: str | None, now: float, anew: bool) -> Any:
-        return real_take(hub, node, thread, agent, now, False)
-
-    real_take = Hub.take
-    patch.setattr(Hub, "take", take)
-
-
 def answers_from_the_past(patch: Patch) -> None:
     async def be_current(thread: Thread) -> None:
         pass
@@ -122,17 +106,6 @@ async def _quietly(work: Any) -> None:
         return
 
 
-def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
-    async def watch_on(nodes: Nodes, new: Thread, old: Thread) -> None:
-        pass
-
-    def learned(intake: FollowedIntake, state: Any) -> None:
-        pass
-
-    patch.setattr(FollowedIntake, "learned", learned)
-    patch.setattr(Nodes, "_watch_on", watch_on)
-
-
 def leaves_orphans(patch: Patch) -> None:
     patch.setattr(Nodes, "_take_up", lambda nodes, orphans: None)
     patch.setattr(Nodes, "promote", lambda nodes, followed: None)
@@ -142,14 +115,11 @@ MUTANTS: tuple[Mutant, ...] = (
     shows_before_it_is_durable,
     lets_old_owners_change_records,
     moves_readers_to_another_place,
-    lets_late_attempts_write,
-    takes_threads_again_without_a_new_epoch,
     answers_from_the_past,
     skips_rows_that_it_follows,
     takes_commands_of_others_twice,
     acknowledges_before_it_is_durable,
     leaves_orphans,
-    forgets_who_watches_when_the_role_changes,
 )
 
 
