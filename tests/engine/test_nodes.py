@@ -121,6 +121,20 @@ async def test_readers_of_every_node_see_each_update_of_a_run_and_its_end() -> N
 
 
 @in_virtual_time
+async def test_a_snapshot_is_the_owners_to_store() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get(), "msgpack")
+        for number in range(30):
+            watcher = await send(owner, f"hello {number}", id=f"c{number}")
+            await watcher.until(f"c{number}", "applied")
+        await reader.until(lambda: len(reader.state["said"]) == 30)
+        assert (await owner.get()).worth_storing
+        assert (await other.get()).storing.worthwhile
+        assert not (await other.get()).worth_storing
+
+
+@in_virtual_time
 async def test_a_command_of_a_followers_client_is_done_by_the_owner_and_told_of() -> None:
     hub = Hub()
     async with nodes(2, hub) as (owner, other):

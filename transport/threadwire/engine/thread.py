@@ -292,6 +292,11 @@ class Thread:
             or self.storing.busy
         )
 
+    @property
+    def worth_storing(self) -> bool:
+        """Whether a stored snapshot would make the next loading shorter, and is this node's to store."""
+        return self.storing.worthwhile
+
     # subscribing
 
     async def subscribe(

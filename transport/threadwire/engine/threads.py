@@ -371,7 +371,7 @@ class Threads:
             await asyncio.sleep(max(self.settings.idle_s / 4, 0.05))
             for thread in self.loaded():
                 try:
-                    if self._unused(thread) and thread.storing.worthwhile:
+                    if self._unused(thread) and thread.worth_storing:
                         await thread.storing.store()
                 except Exception:
                     logger.exception("thread %s: no snapshot stored", thread.id)
