@@ -16,7 +16,6 @@ from typing import Self
 import msgspec
 
 from ..core.codec import encode_log
-from ..core.errors import WriteConflict
 from ..core.operations import Json
 from ..engine.store import (
     Append,
@@ -36,6 +35,7 @@ from ..engine.store import (
 )
 from .cursors import read_cursor, write_cursor
 from .epochs import next_epoch
+from .rows import conflict
 
 _OPEN_COMMAND = ("queued", "running")
 _OPEN_RUN = ("queued", "running", "waiting")
@@ -96,16 +96,16 @@ class MemoryStore:
     def append(self, entry: Append, done: Done) -> None:
         held = self._threads.get(entry.thread)
         if held is None or held.epoch != entry.epoch:
-            done(_conflict(entry))
+            done(conflict(entry))
             return
         seq, data = entry.seq, entry.data
         if data is None:
             if seq != held.head:
-                done(_conflict(entry))
+                done(conflict(entry))
                 return
         else:
             if seq != held.head + 1:
-                done(None if seq == held.head else _conflict(entry))
+                done(None if seq == held.head else conflict(entry))
                 return
             held.rows.append(data)
             held.head = seq
@@ -352,9 +352,3 @@ class _Thread:
                 self.notes.pop(key, None)
             else:
                 self.notes[key] = note
-
-
-def _conflict(entry: Append) -> WriteConflict:
-    return WriteConflict(
-        f"thread {entry.thread} is not where epoch {entry.epoch} could write seq {entry.seq}"
-    )

@@ -31,9 +31,8 @@ from ..engine.store import (
 )
 from .cursors import write_cursor
 from .epochs import LARGEST_EPOCH
+from .rows import LARGEST, command_record, conflict, cut_limit, cut_seq, run_record
 
-_LARGEST: Final = 2**63 - 1
-"""Of bigint; numbers that clients may have chosen are cut to it."""
 _TRIM_ROWS: Final = 1000
 """Rows dropped at once."""
 
@@ -135,7 +134,7 @@ async def load(db: Any, thread: str, epoch: int) -> Owned | None:
         f"SELECT {_COMMAND} FROM inbox WHERE thread = $1 AND {_OPEN_COMMAND} ORDER BY n", thread
     )
     last = await runs(db, thread, 1)
-    tail = await _rows(db, thread, 0 if snapshot is None else snapshot.seq, _LARGEST)
+    tail = await _rows(db, thread, 0 if snapshot is None else snapshot.seq, LARGEST)
     return Owned(
         record=_record(row[1:]),
         epoch=epoch,
@@ -143,7 +142,7 @@ async def load(db: Any, thread: str, epoch: int) -> Owned | None:
         snapshot=snapshot,
         # A later owner may have written meanwhile, or an append of our own before the epoch was taken.
         tail=[each for each in tail if each.seq <= head],
-        commands=[_command(each) for each in commands],
+        commands=[command_record(each) for each in commands],
         run=last[0] if last else None,
     )
 
@@ -268,7 +267,7 @@ async def append(
         elif position is not None and _is_there(entry, version, position):
             outcomes.append(position[2])
         else:
-            outcomes.append(_conflict(entry))
+            outcomes.append(conflict(entry))
     return outcomes
 
 
@@ -278,12 +277,6 @@ def _is_there(entry: Append, version: int | None, position: tuple[int, int, int]
     if (epoch, head) != (entry.epoch, entry.seq):
         return False
     return entry.data is not None or (version is not None and reached == version + 1)
-
-
-def _conflict(entry: Append) -> WriteConflict:
-    return WriteConflict(
-        f"thread {entry.thread} is not where epoch {entry.epoch} could write seq {entry.seq}"
-    )
 
 
 def _record_columns(entries: Sequence[Append]) -> list[list[Any]]:
@@ -375,7 +368,7 @@ async def submit(db: Any, submits: Sequence[Submit]) -> list[Submission | KeyErr
 
 async def find_command(db: Any, thread: str, command: str) -> CommandRecord | None:
     row = await db.fetchrow(f"SELECT {_COMMAND} FROM inbox WHERE thread = $1 AND id = $2", thread, command)
-    return None if row is None else _command(row)
+    return None if row is None else command_record(row)
 
 
 async def arrivals(db: Any, threads: Sequence[str]) -> dict[str, list[str]]:
@@ -397,14 +390,14 @@ async def read_arrivals(db: Any, thread: str, ids: Sequence[str]) -> list[Arriva
         thread,
         ids,
     )
-    return [Arrival(_command(row[2:]), row[0], row[1]) for row in rows]
+    return [Arrival(command_record(row[2:]), row[0], row[1]) for row in rows]
 
 
 async def runs(db: Any, thread: str, limit: int) -> list[RunRecord]:
     rows = await db.fetch(
-        f"SELECT {_RUN} FROM run WHERE thread = $1 ORDER BY n DESC LIMIT $2", thread, _limit(limit)
+        f"SELECT {_RUN} FROM run WHERE thread = $1 ORDER BY n DESC LIMIT $2", thread, cut_limit(limit)
     )
-    return [_run(row) for row in rows]
+    return [run_record(row) for row in rows]
 
 
 async def notes(db: Any, thread: str) -> dict[str, bytes]:
@@ -436,40 +429,8 @@ async def orphans(db: Any, agents: Sequence[str], limit: int) -> list[str]:
     return [id for (id,) in rows]
 
 
-def _command(row: Sequence[Any]) -> CommandRecord:
-    id, order, body, status, starts, seq, error, context = row
-    return CommandRecord(
-        id=id,
-        order=order,
-        body=body,
-        status=status,
-        starts=starts,
-        seq=seq,
-        error=_unpack(error),
-        context=context,
-    )
-
-
-def _run(row: Sequence[Any]) -> RunRecord:
-    id, status, started_at, ended_at, error, base, starts, context = row
-    return RunRecord(
-        id=id,
-        status=status,
-        started_at=started_at,
-        ended_at=ended_at,
-        error=_unpack(error),
-        base=base,
-        starts=starts,
-        context=context,
-    )
-
-
 def _pack(error: ErrorInfo | None) -> str | None:
     return None if error is None else msgspec.json.encode(error).decode()
-
-
-def _unpack(error: str | None) -> ErrorInfo | None:
-    return None if error is None else msgspec.json.decode(error, type=ErrorInfo)
 
 
 # following
@@ -509,7 +470,7 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
     records = await db.fetch(
         _FOLLOW,
         [place.thread for place in places],
-        [_cut(place.after) for place in places],
+        [cut_seq(place.after) for place in places],
         [place.run for place in places],
         rows + 1,
         *_columns(watched, 2),
@@ -527,11 +488,13 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
             case 1:
                 pass  # one too many, where the place's own row is gone
             case 2:
-                found[thread].runs.append(_run((*msgspec.json.decode(text), None)))
+                found[thread].runs.append(run_record((*msgspec.json.decode(text), None)))
             case _:
                 id, status, starts, seq, error = msgspec.json.decode(text)
                 if thread in found:
-                    found[thread].commands.append(_command((id, a, data, status, starts, seq, error, None)))
+                    found[thread].commands.append(
+                        command_record((id, a, data, status, starts, seq, error, None))
+                    )
     return found
 
 
@@ -553,8 +516,8 @@ async def log(db: Any, thread: str, after: int, limit: int) -> LogSlice | None:
             ORDER BY seq LIMIT $3
         ) AS rows""",
         thread,
-        _cut(after),
-        _limit(limit),
+        cut_seq(after),
+        cut_limit(limit),
     )
     bounds = next((each for each in records if each[3] is not None), None)
     if bounds is None:
@@ -569,7 +532,7 @@ async def row_epoch(db: Any, thread: str, seq: int) -> int | None:
         "SELECT epoch FROM log WHERE thread = $1 AND seq = $2"
         " UNION ALL SELECT floor_epoch FROM thread WHERE id = $1 AND floor_seq = $2",
         thread,
-        _cut(seq),
+        cut_seq(seq),
     )
     return epoch
 
@@ -585,7 +548,7 @@ RETURNING seq"""
 
 async def save_snapshot(db: Any, thread: str, snapshot: StoredSnapshot) -> int | None:
     """Keeps the newest two, and returns the older one's seq; None where there is none, or it wasn't kept."""
-    saved = await db.fetchval(_SAVE, thread, _cut(snapshot.seq), snapshot.epoch, snapshot.data)
+    saved = await db.fetchval(_SAVE, thread, cut_seq(snapshot.seq), snapshot.epoch, snapshot.data)
     if saved is None:
         return None
     newest = await db.fetch("SELECT seq FROM snapshot WHERE thread = $1 ORDER BY seq DESC LIMIT 2", thread)
@@ -619,7 +582,7 @@ async def snapshot_before(db: Any, thread: str, seq: int) -> StoredSnapshot | No
     row = await db.fetchrow(
         "SELECT seq, epoch, data FROM snapshot WHERE thread = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1",
         thread,
-        _cut(seq),
+        cut_seq(seq),
     )
     return None if row is None else StoredSnapshot(*row)
 
@@ -628,18 +591,10 @@ async def _rows(db: Any, thread: str, after: int, limit: int) -> list[LogRow]:
     rows = await db.fetch(
         "SELECT seq, epoch, data FROM log WHERE thread = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         thread,
-        _cut(after),
-        _limit(limit),
+        cut_seq(after),
+        cut_limit(limit),
     )
     return [LogRow(*row) for row in rows]
-
-
-def _cut(seq: int) -> int:
-    return max(-1, min(seq, _LARGEST))
-
-
-def _limit(limit: int) -> int:
-    return max(0, min(limit, _LARGEST))
 
 
 # thread records
@@ -726,7 +681,7 @@ async def anonymous_before(db: Any, time: float, limit: int) -> list[str]:
         f"SELECT id FROM thread WHERE anonymous AND recent <= floor($1::float8 / {_MINUTE})"
         " AND updated_at < $1 ORDER BY updated_at, id LIMIT $2",
         time,
-        _limit(limit),
+        cut_limit(limit),
     )
     return [id for (id,) in rows]
 
@@ -743,7 +698,7 @@ async def find_threads(
 ) -> ThreadPage:
     """`after` is the place of the last thread of the page before."""
     limit = max(1, limit)
-    values: list[object] = [_limit(limit + 1)]
+    values: list[object] = [cut_limit(limit + 1)]
     conditions = ["NOT t.anonymous"]
 
     def value(given: object) -> str:

@@ -30,9 +30,7 @@ from ..engine.store import (
 )
 from .cursors import write_cursor
 from .epochs import next_epoch
-
-_LARGEST: Final = 2**63 - 1
-"""Of SQLite's integers; numbers that clients may have chosen are cut to it."""
+from .rows import LARGEST, command_record, conflict, cut_limit, cut_seq, run_record
 
 _TRIM_ROWS: Final = 200
 """Rows dropped at once."""
@@ -105,8 +103,8 @@ def load(db: Connection, thread: str, epoch: int) -> Owned | None:
         epoch=epoch,
         head=row[0],
         snapshot=snapshot,
-        tail=_rows(db, thread, 0 if snapshot is None else snapshot.seq, _LARGEST),
-        commands=[_command(row) for row in commands],
+        tail=_rows(db, thread, 0 if snapshot is None else snapshot.seq, LARGEST),
+        commands=[command_record(row) for row in commands],
         run=next(iter(runs(db, thread, 1)), None),
     )
 
@@ -115,7 +113,7 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
     thread, epoch, seq = entry.thread, entry.epoch, entry.seq
     if entry.data is None:
         if _position(db, thread) != (epoch, seq):
-            return _conflict(entry)
+            return conflict(entry)
     else:
         advanced = db.execute(
             "UPDATE thread SET head = ?, updated_at = ? WHERE id = ? AND epoch = ? AND head = ?",
@@ -123,7 +121,7 @@ def append(db: Connection, entry: Append) -> WriteConflict | None:
         )
         if advanced.rowcount == 0:
             written_before = _position(db, thread) == (epoch, seq)
-            return None if written_before else _conflict(entry)
+            return None if written_before else conflict(entry)
         db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (thread, seq, epoch, entry.data))
     for change in entry.commands:
         db.execute(
@@ -172,12 +170,6 @@ def _position(db: Connection, thread: str) -> Any:
     return db.execute("SELECT epoch, head FROM thread WHERE id = ?", (thread,)).fetchone()
 
 
-def _conflict(entry: Append) -> WriteConflict:
-    return WriteConflict(
-        f"thread {entry.thread} is not where epoch {entry.epoch} could write seq {entry.seq}"
-    )
-
-
 # commands and runs
 
 
@@ -208,26 +200,14 @@ def find_command(db: Connection, thread: str, command: str) -> CommandRecord | N
     row = db.execute(
         f"SELECT {_COMMAND} FROM inbox WHERE thread = ? AND id = ?", (thread, command)
     ).fetchone()
-    return None if row is None else _command(row)
+    return None if row is None else command_record(row)
 
 
 def runs(db: Connection, thread: str, limit: int) -> list[RunRecord]:
     rows = db.execute(
-        f"SELECT {_RUN} FROM run WHERE thread = ? ORDER BY n DESC LIMIT ?", (thread, _limit(limit))
+        f"SELECT {_RUN} FROM run WHERE thread = ? ORDER BY n DESC LIMIT ?", (thread, cut_limit(limit))
     )
-    return [
-        RunRecord(
-            id=id,
-            status=status,
-            started_at=started_at,
-            ended_at=ended_at,
-            error=_unpack(error),
-            base=base,
-            starts=starts,
-            context=context,
-        )
-        for id, status, started_at, ended_at, error, base, starts, context in rows
-    ]
+    return [run_record(row) for row in rows]
 
 
 def notes(db: Connection, thread: str) -> dict[str, bytes]:
@@ -242,26 +222,8 @@ def unfinished(db: Connection) -> list[str]:
     return [thread for (thread,) in rows]
 
 
-def _command(row: tuple[Any, ...]) -> CommandRecord:
-    id, order, body, status, starts, seq, error, context = row
-    return CommandRecord(
-        id=id,
-        order=order,
-        body=body,
-        status=status,
-        starts=starts,
-        seq=seq,
-        error=_unpack(error),
-        context=context,
-    )
-
-
 def _pack(error: ErrorInfo | None) -> bytes | None:
     return None if error is None else msgspec.json.encode(error)
-
-
-def _unpack(error: bytes | None) -> ErrorInfo | None:
-    return None if error is None else msgspec.json.decode(error, type=ErrorInfo)
 
 
 # log and snapshots
@@ -281,7 +243,7 @@ def row_epoch(db: Connection, thread: str, seq: int) -> int | None:
     row = db.execute(
         "SELECT epoch FROM log WHERE thread = :thread AND seq = :seq"
         " UNION ALL SELECT floor_epoch FROM thread WHERE id = :thread AND floor_seq = :seq",
-        {"thread": thread, "seq": _cut(seq)},
+        {"thread": thread, "seq": cut_seq(seq)},
     ).fetchone()
     return None if row is None else row[0]
 
@@ -329,7 +291,7 @@ def trim(db: Connection, thread: str, floor: tuple[int, int]) -> bool:
 def snapshot_before(db: Connection, thread: str, seq: int) -> StoredSnapshot | None:
     row = db.execute(
         "SELECT seq, epoch, data FROM snapshot WHERE thread = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
-        (thread, _cut(seq)),
+        (thread, cut_seq(seq)),
     ).fetchone()
     return None if row is None else StoredSnapshot(*row)
 
@@ -337,17 +299,9 @@ def snapshot_before(db: Connection, thread: str, seq: int) -> StoredSnapshot | N
 def _rows(db: Connection, thread: str, after: int, limit: int) -> list[LogRow]:
     rows = db.execute(
         "SELECT seq, epoch, data FROM log WHERE thread = ? AND seq > ? ORDER BY seq LIMIT ?",
-        (thread, _cut(after), _limit(limit)),
+        (thread, cut_seq(after), cut_limit(limit)),
     )
     return [LogRow(seq, epoch, data) for seq, epoch, data in rows]
-
-
-def _cut(seq: int) -> int:
-    return max(-1, min(seq, _LARGEST))
-
-
-def _limit(limit: int) -> int:
-    return max(0, min(limit, _LARGEST))
 
 
 # thread records
@@ -401,7 +355,7 @@ def bind(db: Connection, name: str, thread: str, *, keep: bool) -> bool:
 def anonymous_before(db: Connection, time: float, limit: int) -> list[str]:
     rows = db.execute(
         "SELECT id FROM thread WHERE anonymous AND updated_at < ? ORDER BY updated_at, id LIMIT ?",
-        (time, _limit(limit)),
+        (time, cut_limit(limit)),
     )
     return [id for (id,) in rows]
 
@@ -434,7 +388,7 @@ def find_threads(
         f"SELECT {_RECORD} FROM thread t CROSS JOIN thread_meta m USING (id)"
         f" WHERE {' AND '.join(conditions)}"
         " ORDER BY t.updated_at DESC, t.id LIMIT ?",
-        (*values, _limit(limit + 1)),
+        (*values, cut_limit(limit + 1)),
     )
     threads = [_record(row) for row in rows]
     if len(threads) <= limit:
