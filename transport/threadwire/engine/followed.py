@@ -13,20 +13,18 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio.to_thread
 import msgspec
 
-from ..core.canonical import canonical
 from ..core.codec import UpdateEncoder, decode_log, encode_value
 from ..core.document import Document
-from ..core.errors import CommandError, Refused, StoreUnavailable
+from ..core.errors import CommandError, StoreUnavailable
 from ..core.frames import CommandState, RunInfo, Strategy, Tool
 from ..core.operations import Json, Operation, apply_in_place
 from .absence import Absence
 from .agent import Agent
 from .context import Sent
 from .history import History
-from .intake import LARGE_BODY, Intake, Watcher
+from .intake import Intake, Watcher, check_same
 from .message import Message, UpdateMessage
 from .run import ended
 from .runner import Runner
@@ -291,9 +289,7 @@ class FollowedIntake(Intake):
         thread = self._followed
         thread.pins += 1
         try:
-            async with self._reading:
-                large = len(encode_value(body, "msgpack")) > LARGE_BODY
-                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+            encoded = await self._encode(body)
             thread.agent.registry.read(body)
             settings = thread.settings
             limit = settings.limits.max_pending_commands
@@ -315,9 +311,7 @@ class FollowedIntake(Intake):
             if submission is None:
                 raise CommandError("too-many-pending", f"{limit} commands wait already")
             record = submission.record
-            if record.body != encoded:
-                text = "this id was used for a command with another body"
-                raise Refused("command-id-reused", text, "id")
+            check_same(record, encoded)
             state = CommandState(
                 thread=thread.id, id=id, status=record.status, seq=record.seq, error=record.error
             )

@@ -68,15 +68,10 @@ class Intake:
         thread = self._thread
         thread.pins += 1
         try:
-            async with self._reading:
-                # The canonical form of a large command takes longer than other threads should wait.
-                large = len(encode_value(body, "msgpack")) > LARGE_BODY
-                encoded = await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+            encoded = await self._encode(body)
             command = thread.agent.registry.read(body)
             submission = await self._make_durable(id, encoded, strategy, sent)
-            if submission.record.body != encoded:
-                text = "this id was used for a command with another body"
-                raise Refused("command-id-reused", text, "id")
+            check_same(submission.record, encoded)
             given = self._answer(submission, command, watcher)
             if given is not None:
                 given.origin = origin
@@ -165,6 +160,12 @@ class Intake:
 
     # inside
 
+    async def _encode(self, body: Json) -> bytes:
+        async with self._reading:
+            # The canonical form of a large command takes longer than other threads should wait.
+            large = len(encode_value(body, "msgpack")) > LARGE_BODY
+            return await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
+
     async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
         thread, runner = self._thread, self._thread.runner
         busy = runner.active_or_queued or self._deciding
@@ -229,6 +230,12 @@ class Intake:
             if not self._watchers[record.id]:
                 del self._watchers[record.id]
         watcher(msgspec.structs.replace(state, duplicate=True) if duplicate else state)
+
+
+def check_same(record: CommandRecord, body: bytes) -> None:
+    """Raises Refused where the id is that of a command with another body."""
+    if record.body != body:
+        raise Refused("command-id-reused", "this id was used for a command with another body", "id")
 
 
 def _final(state: CommandState) -> bool:
