@@ -287,15 +287,9 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
     # handlers
 
     async def _add_message(self, append: AppendMessage) -> None:
-        if append.role != "user":
-            raise InvalidMessage("only messages of users can be sent", "role")
-        content = [*append.content, *(part for each in append.attachments for part in each.content)]
-        parts = tuple(command_part(part, f"content.{index}") for index, part in enumerate(content))
-        if not parts:
-            raise InvalidMessage("a message has content", "content")
         id = uuid.uuid4().hex
         command = AddMessage(
-            message=UserMessage(parts=parts, id=id),
+            message=user_message(append, id),
             parent_id=self._known(append.parent_id),
             source_id=append.source_id,
         )
@@ -462,7 +456,18 @@ def _has_landed(pending: PendingCommand, state: Json) -> bool:
     return any(isinstance(message, dict) and message.get("id") == id for message in reversed(messages))
 
 
-def command_part(part: Any, where: str) -> Part:
+def user_message(append: AppendMessage, id: str) -> UserMessage:
+    """What a user appends, as commands have it. Raises InvalidMessage."""
+    if append.role != "user":
+        raise InvalidMessage("only messages of users can be sent", "role")
+    content = [*append.content, *(part for each in append.attachments for part in each.content)]
+    parts = tuple(_command_part(part, f"content.{index}") for index, part in enumerate(content))
+    if not parts:
+        raise InvalidMessage("a message has content", "content")
+    return UserMessage(parts=parts, id=id)
+
+
+def _command_part(part: Any, where: str) -> Part:
     """A part of a thread message as commands have it. Raises InvalidMessage."""
     if isinstance(part, TextMessagePart):
         return TextPart(part.text)

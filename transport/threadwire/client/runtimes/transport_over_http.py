@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import anyio
 import msgspec
 
-from ...core.commands import AddMessage, AddToolResult, Command, UserMessage
+from ...core.commands import AddMessage, AddToolResult, Command
 from ...core.operations import Json
-from ..errors import InvalidAdapter, InvalidMessage, NotNow
+from ..errors import InvalidAdapter, NotNow
 from ..messages.auto_status import is_pending
 from ..messages.data_stream import DataStreamError, DataStreamMessage
 from ..messages.model import ThreadMessage, ToolCallMessagePart
@@ -28,7 +28,7 @@ from .assistant_transport import (
     ConnectionMetadata,
     PendingCommand,
     StateConverter,
-    command_part,
+    user_message,
 )
 from .calling import call, check_handler
 from .chat_model import ModelContext
@@ -160,13 +160,7 @@ class AssistantTransportOverHttp(ExternalStoreRuntime[ThreadMessage]):
     # handlers
 
     async def _add_message(self, append: AppendMessage) -> None:
-        if append.role != "user":
-            raise InvalidMessage("only messages of users can be sent", "role")
-        content = [*append.content, *(part for each in append.attachments for part in each.content)]
-        parts = tuple(command_part(part, f"content.{index}") for index, part in enumerate(content))
-        if not parts:
-            raise InvalidMessage("a message has content", "content")
-        message = UserMessage(parts=parts, id=uuid.uuid4().hex)
+        message = user_message(append, uuid.uuid4().hex)
         self._parent_id = append.parent_id
         self._enqueue(
             AddMessage(message=message, parent_id=append.parent_id, source_id=append.source_id),
