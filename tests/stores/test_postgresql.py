@@ -12,6 +12,7 @@ import pytest
 from tests.support.postgresql import new_database
 from tests.support.stores import own, row, seqs, write
 from threadwire.core.errors import StoreError, StoreUnavailable, WriteConflict
+from threadwire.engine.shared import Place
 from threadwire.engine.store import Append, CommandChange, RunRecord
 from threadwire.stores import postgresql_queries, postgresql_schema
 from threadwire.stores.postgresql import PostgreSQLStore
@@ -151,6 +152,32 @@ async def test_lost_connections_are_replaced(store: PostgreSQLStore) -> None:
         assert error is None
         assert await store.thread("t") is not None
         await store.check()
+
+
+async def test_a_connection_that_ends_while_the_driver_looks_away_is_an_outage(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await own(store)
+    used: list[object] = []
+
+    async def confused(db: object, *args: object, **kwargs: object) -> object:
+        used.append(db)
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_queries, "append", confused)
+        patch.setattr(postgresql_queries, "find_thread", confused)
+        patch.setattr(postgresql_queries, "follow", confused)
+        assert [type(error) for error in await write(store, owner.next())] == [StoreUnavailable]
+        with pytest.raises(StoreUnavailable):
+            await store.thread("t")
+        with pytest.raises(StoreUnavailable):
+            await store.follow([Place(thread="t", after=0)], rows=1)
+    assert len(used) > 3  # what only reads is tried again
+    assert await store.thread("t") is not None
+    assert await store.follow([Place(thread="t", after=0)], rows=1)
+    owner = await own(store)
+    assert await write(store, owner.next()) == [None]
 
 
 async def test_a_database_that_is_not_there_is_one_line_without_the_password() -> None:

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from ..core.errors import StoreError
-from .postgresql_errors import store_error
+from .postgresql_errors import FAULTS, store_error
 from .postgresql_schema import LOCK, migrate
 from .sqlite import SQLiteStore
 from .sqlite_schema import open_reader
@@ -117,7 +117,7 @@ async def copy_store(
         reader = await asyncio.to_thread(open_reader, path)
         try:
             return await _copy(reader, url, progress)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (*FAULTS, ValueError) as error:
             raise store_error(error) from error
         finally:
             reader.close()

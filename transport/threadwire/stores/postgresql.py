@@ -38,7 +38,7 @@ from ..engine.store import (
 from . import postgresql_queries as queries
 from .cursors import read_cursor
 from .postgresql_bus import PostgreSQLBus
-from .postgresql_errors import is_momentary, is_outage, store_error
+from .postgresql_errors import FAULTS, is_momentary, is_outage, store_error
 from .postgresql_lane import Lane
 from .postgresql_schema import migrate
 
@@ -108,7 +108,7 @@ class PostgreSQLStore:
             self._open = await _Open.start(self._connect, self._url, name)
         except StoreError:
             raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (*FAULTS, ValueError) as error:
             raise store_error(error) from error
         return self
 
@@ -312,7 +312,7 @@ class PostgreSQLStore:
                     return await query(connection, *args, **kwargs)
             except StoreError:
                 raise
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except FAULTS as error:
                 # Idle connections of a database that was restarted are found out by using them.
                 again = is_momentary(error) or (is_outage(error) and not isinstance(error, TimeoutError))
                 if not again or attempt == _ATTEMPTS:
@@ -383,11 +383,11 @@ class _Open:
         try:
             async with self.pool.acquire(timeout=1) as connection:
                 await queries.release_all(connection, self.node)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except FAULTS:
             pass  # the leases end by themselves
         try:
             await asyncio.wait_for(self.pool.close(), 2)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except FAULTS:
             self.pool.terminate()
 
 
@@ -407,7 +407,7 @@ class _Direct:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
                 return await query(self._connection, *args, **kwargs)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except FAULTS as error:
                 self.close()
                 raise store_error(error) from error
             except asyncio.CancelledError:

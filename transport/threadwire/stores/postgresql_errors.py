@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import asyncpg
 
 from ..core.errors import StoreError, StoreUnavailable
 
-_MOMENTARY = (
+FAULTS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""All that a statement may raise through no fault of this program."""
+_MOMENTARY: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
 )
-_OUTAGES = (
+_OUTAGES: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,  # the connection was closed under it
+    asyncpg.InternalClientError,  # the same, seen before the driver has: it is amid the server's farewell
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shut down, crashed, cancelled
     asyncpg.InsufficientResourcesError,  # the disk is full, too many connections
