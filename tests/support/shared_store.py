@@ -83,6 +83,8 @@ class Hub:
         self.leases: dict[str, _Lease] = {}
         self.origins: dict[tuple[str, str], tuple[Strategy, str | None]] = {}
         self.peers: dict[str, MemoryBus] = {}
+        self.mail: list[tuple[str, str]] = []
+        """What nodes have left for others, each with its node."""
         self.appends: list[tuple[str, Append]] = []
         """Those that were written, each with its node."""
         self._number = 0
@@ -232,6 +234,11 @@ class Hub:
             for thread in threads
             if thread in self.disk._threads
         ]
+
+    def take_mail(self, node: str) -> list[str]:
+        taken = [message for to, message in self.mail if to == node]
+        self.mail = [each for each in self.mail if each[0] != node]
+        return taken
 
     def follow(self, places: Sequence[Place], rows: int) -> dict[str, Progress]:
         return {
@@ -442,6 +449,12 @@ class NodeStore:
 
     async def follow(self, places: Sequence[Place], *, rows: int) -> dict[str, Progress]:
         return await self._call(lambda: self.hub.follow(places, rows))
+
+    async def post(self, node: str, message: str) -> None:
+        await self._call(lambda: self.hub.mail.append((node, message)))
+
+    async def mail(self) -> list[str]:
+        return await self._call(lambda: self.hub.take_mail(self.node))
 
     async def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:
         return await self._call(lambda: self.hub.arrivals(threads))

@@ -24,7 +24,9 @@ from ..core.part_stream import PartStream
 from ..engine.agent import Agent
 from ..engine.anonymous import AnonymousThreads
 from ..engine.context import Sent
-from ..engine.threads import Threads
+from ..engine.message import SnapshotMessage
+from ..engine.run_stream import RunStream
+from ..engine.threads import Threads, again
 from .assistant_request import read_absence
 from .bodies import read_query
 from .chat_formats import FORMATS, ChatEncoder
@@ -67,16 +69,27 @@ class _Chat:
         absence_s = read_absence(query.on_disconnect, self._settings.absence_s)
         asked = await self._reader.read(request)
         stock.check_not_draining()
-        thread = await stock.find(asked.body.thread_id, asked.token, agent)
-        if not stock.begun(thread):
-            seed = self._seed(asked, stock.serving(thread, agent))
-            thread = await stock.anonymous.make(asked.body.thread_id, agent=agent, seed=seed)
-        abandoned = await stock.abandoned(thread)
-        async with stock.stream(thread) as stream:
-            before = _before.decode((await thread.snapshot("json")).state)
+        token = self._settings.new_token()
+
+        async def join() -> tuple[RunStream, bool]:
+            thread = await stock.find(asked.body.thread_id, asked.token, agent)
+            if not stock.begun(thread):
+                seed = self._seed(asked, stock.serving(thread, agent))
+                id = asked.body.thread_id
+                thread = await stock.anonymous.make(id, agent=agent, token=token, seed=seed)
+            abandoned = await stock.abandoned(thread)
+            return await stock.follow(thread), abandoned
+
+        stream, abandoned = await again(join)
+
+        async def read() -> SnapshotMessage:
+            return await (await stock.current(stream)).snapshot("json")
+
+        with stock.begins(stream):
+            before = _before.decode((await again(read)).state)
             known = before.messages if type(before.messages) is list else []
             ask = asked.ask(known, self._settings.new_id)
-            _check(ask.commands, thread.agent)
+            _check(ask.commands, stream.thread.agent)
             await stock.submit(
                 stream,
                 [(self._settings.new_id(), command) for command in ask.commands],

@@ -8,8 +8,9 @@ Spec: PROTOCOL.md §14.9, §14.11 and §14.12.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeGuard
 
 from starlette.requests import Request
@@ -23,7 +24,7 @@ from ..engine.anonymous import AnonymousThreads
 from ..engine.context import Sent
 from ..engine.run_stream import RunStream
 from ..engine.thread import Thread
-from ..engine.threads import Threads
+from ..engine.threads import Threads, again
 from .assistant_stream import THREAD_HEADER, Encoder, RunResponse
 
 _HANG_UP_S: Final = 0.1
@@ -76,20 +77,31 @@ class StockClients:
         """Whether nobody is there to see the run that the thread is at, or nobody will be in a moment."""
         return await thread.absence.abandoned_within(_HANG_UP_S)
 
-    @asynccontextmanager
-    async def stream(self, thread: Thread) -> AsyncIterator[RunStream]:
-        """A stream to submit commands to, which begins after them; closed where one is refused."""
-        stream = await self.follow(thread)
+    async def follow(self, thread: Thread) -> RunStream:
+        """A stream that shows what happens from now on. Raises StoreError."""
+        return await RunStream.open(self._threads.feeds, thread)
+
+    @contextmanager
+    def begins(self, stream: RunStream, *, resumed: bool = False) -> Iterator[None]:
+        """A block in which a stream is given its commands: it begins after it, or is closed if that fails."""
         try:
-            yield stream
-            stream.begin()
+            yield
+            stream.begin(resumed=resumed)
         except BaseException:
             stream.close()
             raise
 
-    async def follow(self, thread: Thread) -> RunStream:
-        """A stream that shows what happens from now on. Raises StoreUnavailable."""
-        return await RunStream.open(self._threads.feeds, thread)
+    async def current(self, stream: RunStream) -> Thread:
+        """The stream's thread, once it is loaded where it is about to be another object.
+
+        Raises:
+            Refused: `not-found`, where it was deleted meanwhile.
+            StoreError: it could not be loaded.
+        """
+        thread = await self._threads.find(stream.thread.id)
+        if thread is None:
+            raise Refused("not-found", "there is no such thread any more")
+        return thread
 
     async def submit(
         self,
@@ -109,20 +121,20 @@ class StockClients:
             Refused: with the field.
             StoreError: they could not be made durable.
         """
-        thread = stream.thread
         ids = [id for id, _ in commands]
         # One that the store refuses would come after others of this request were taken.
         limit = self.settings.limits.max_pending_commands
-        if thread.intake.would_wait(ids) > limit:
+        if stream.thread.intake.would_wait(ids) > limit:
             raise Refused("too-many-pending", f"no more than {limit} commands may wait", field)
         stream.expect(ids)
         strategy: Strategy | None = "interrupt" if interrupt else None
+
+        async def submit(id: str, body: dict[str, Json]) -> None:
+            thread = await self.current(stream)
+            await thread.submit(id, body, strategy=strategy, watcher=stream.watch, sent=sent)
+
         outcomes: list[Any] = await asyncio.gather(
-            *(
-                thread.submit(id, body, strategy=strategy, watcher=stream.watch, sent=sent)
-                for id, body in commands
-            ),
-            return_exceptions=True,
+            *(again(partial(submit, id, body)) for id, body in commands), return_exceptions=True
         )
         for number, outcome in enumerate(outcomes):
             if isinstance(outcome, Refused):

@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..core.codec import decode_log, encode_value
+from ..core.codec import Encoding, decode_log, encode_value
 from ..core.errors import AgentError, Refused
 from ..core.frames import THREAD_ID_PATTERN, Position, RunInfo, Snapshot
 from ..core.operations import Json, Operation
 from ..core.values import MAX_INTEGER
 from ..engine.message import SnapshotMessage
 from ..engine.store import Archived, LogRow, LogSlice, ThreadRecord
+from ..engine.thread import Thread
 from ..engine.threads import Threads, again
 from .bodies import check_thread_id, read_body, read_query
 from .responses import json_response
@@ -179,14 +180,8 @@ class _Endpoints:
         return _record(await self._store.update_thread(id, archived=archived, now=self._settings.clock()))
 
     async def state(self, request: Request) -> Response:
-        async def read() -> SnapshotMessage:
-            thread = await self._threads.find(_thread_id(request))
-            if thread is None:
-                raise _no_thread()
-            await thread.be_current()
-            return await thread.snapshot("json")
-
-        snapshot = (await again(read)).frame("json")
+        _, message = await self._read_state(request, "json")
+        snapshot = message.frame("json")
         assert isinstance(snapshot, Snapshot)
         return json_response(
             State(snapshot.thread, snapshot.epoch, snapshot.seq, snapshot.state, snapshot.run)
@@ -194,10 +189,7 @@ class _Endpoints:
 
     async def title(self, request: Request) -> Response:
         # The body isn't looked at: adapters may send the messages that they show, which the state holds.
-        thread = await self._threads.find(_thread_id(request))
-        if thread is None:
-            raise _no_thread()
-        snapshot = await thread.snapshot("msgpack")
+        thread, snapshot = await self._read_state(request, "msgpack")
         try:
             title = await thread.agent.make_title(await _decoded(snapshot.state))
         except AgentError as error:
@@ -221,6 +213,16 @@ class _Endpoints:
         if sum(len(row.data) for row in rows) < _SMALL:
             return _history(id, log, rows)
         return await anyio.to_thread.run_sync(_history, id, log, rows)
+
+    async def _read_state(self, request: Request, encoding: Encoding) -> tuple[Thread, SnapshotMessage]:
+        async def read() -> tuple[Thread, SnapshotMessage]:
+            thread = await self._threads.find(_thread_id(request))
+            if thread is None:
+                raise _no_thread()
+            await thread.be_current()
+            return thread, await thread.snapshot(encoding)
+
+        return await again(read)
 
     async def _id(self, request: Request) -> str:
         """The thread's own id, where the path may have another name of it."""

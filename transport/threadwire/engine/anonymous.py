@@ -71,11 +71,11 @@ class AnonymousThreads:
         return bound
 
     async def make(
-        self, id: str | None, *, agent: str | None, token: str | None = None, seed: Json = None
+        self, id: str | None, *, agent: str | None, token: str, seed: dict[str, Json] | None = None
     ) -> Thread:
         """A new thread, with the seed for its state; one without an id that lasts is anonymous.
 
-        `token` is the id of an anonymous one, where it must be the same each time.
+        `token` is the id of an anonymous one: called again with the same, it is the same thread.
 
         Raises:
             Refused, StoreError: as `Threads.get`.
@@ -83,10 +83,9 @@ class AnonymousThreads:
         threads = self._threads
         if id is not None and not id.startswith(_PASSING):
             thread = await threads.get(id, agent=agent)
-            if thread.untouched and seed is not None:
-                thread.document.replace(seed)
+            if seed is not None:
+                await thread.seed(seed)
             return thread
-        token = token or threads.settings.new_token()
         name = agent or threads.default_agent
         if name not in threads.agents:
             raise Refused("not-found", f"no agent {name[:100]!r} is served here", "agent")
@@ -99,10 +98,7 @@ class AnonymousThreads:
             if named is not None:
                 return named
         thread = await threads.get(token, agent=agent)
-        if thread.untouched:
-            if seed is not None:
-                thread.document.replace(seed)
-            thread.document.set((RESERVED,), {"thread": token})
+        await thread.seed({**(seed or {}), RESERVED: {"thread": token}})
         return thread
 
     async def expire(self) -> None:

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ..core.codec import Encoding, encode_value
-from ..core.errors import ErrorInfo, StoreUnavailable
+from ..core.errors import ErrorInfo
 from ..core.frames import Error, Run, RunInfo
 from ..core.lowering import Lowering
 from ..core.merge import Merger
@@ -214,9 +214,10 @@ class Feed:
         return self.made_for if self._subscriber is None else self._subscriber.thread
 
     async def follow(self) -> None:
-        """Begins. Raises StoreUnavailable where the thread is closed."""
+        """Begins, unless it has; returns when it shows all that was durable. Raises StoreError."""
         await self.thread.be_current()
-        self._subscriber = await self.thread.subscribe(self)
+        if self._subscriber is None:  # one of several that came at once may have begun meanwhile
+            self._subscriber = await self.thread.subscribe(self)
 
     def join(self) -> Reader:
         """A new reader."""
@@ -374,14 +375,13 @@ class Feeds:
         """A reader of the thread, from now on.
 
         Raises:
-            StoreUnavailable: the thread was unloaded in the meantime.
+            Moved: the thread is another object by now.
+            StoreError: what is durable could not be read.
         """
         feed = self._feeds.get(thread)
-        if feed is not None:
-            return feed.join()
-        if thread.closed:
-            raise StoreUnavailable("the thread was unloaded")
-        feed = self._feeds[thread] = Feed(thread, self._forget)
+        if feed is None:
+            thread.check_open()
+            feed = self._feeds[thread] = Feed(thread, self._forget)
         reader = feed.join()
         try:
             await feed.follow()

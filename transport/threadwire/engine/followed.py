@@ -30,17 +30,17 @@ from .run import ended
 from .runner import Runner
 from .settings import Settings
 from .shared import Place, Progress, SharedStore
-from .signals import Presence, Tools
+from .signals import Alone, Cancel, Presence, Seed, Tools
 from .store import LogRow, Owned, RunRecord
 from .subscriber import Sink, Subscriber
-from .thread import Thread
+from .thread import Moved, Thread
 from .waiting import Waiting
 
 if TYPE_CHECKING:
     from .nodes import Nodes
 
-_CANCEL_AGAIN_S: Final = 0.3
-_CANCEL_S: Final = 10.0
+_ALONE_S: Final = 1.0
+"""How long an owner may take to say whether a run is abandoned."""
 _MAX_TOOLS: Final = 20
 """Subscribers of a thread that a node offers for the execution of tools."""
 
@@ -87,10 +87,6 @@ class Followed(Thread):
         return _Replay(state), History(owned.head, owned.epoch)
 
     @property
-    def untouched(self) -> bool:
-        return False  # to seed it is for its owner
-
-    @property
     def idle(self) -> bool:
         return not (self.subscribers or self.pins or self.reads or self.intake.watched)
 
@@ -104,6 +100,14 @@ class Followed(Thread):
 
     async def be_current(self) -> None:
         await self.flush()
+
+    async def seed(self, state: dict[str, Json]) -> None:
+        if not self.untouched:
+            return
+        limits = self.settings.limits
+        Document({}, max_bytes=limits.max_state_bytes, max_depth=limits.max_depth).replace(state)
+        node, id = self._nodes.node, self.settings.new_id()
+        await self._nodes.ask(self, Seed(node=node, thread=self.id, id=id, state=state))
 
     # following
 
@@ -140,6 +144,8 @@ class Followed(Thread):
             self._fold_row(row)
         if whole:
             self.version = progress.version
+            while news and news[0][0] <= reached:
+                self._tell_run(news.pop(0)[1])  # a start comes before what the commands have become by it
             for record in progress.commands:
                 self.intake.learned(
                     CommandState(
@@ -184,6 +190,7 @@ class Followed(Thread):
         )
         assert isinstance(self._document, _Replay)
         self._document.replay(operations, len(row.data))
+        self._written = self._written or bool(operations)
         self._head = self._committed = row.seq
         self._history.add(row.seq, row.epoch, row.data)
         for subscriber in self.subscribers:
@@ -306,7 +313,8 @@ class FollowedIntake(Intake):
                 )
             except KeyError:
                 self._nodes.gone(thread)
-                raise StoreUnavailable("the thread was deleted") from None
+                thread.check_open()
+                raise
             thread.check_open()  # else another object of it answers by now
             if submission is None:
                 raise CommandError("too-many-pending", f"{limit} commands wait already")
@@ -349,22 +357,10 @@ class FollowedRunner(Runner):
         return info is not None and info.status in ("queued", "running")
 
     async def cancel(self, run: str | None) -> RunInfo | None:
-        thread, nodes = self._followed, self._nodes
-        id = self._settings.new_id()
-        deadline = self._loop.time() + _CANCEL_S
-        thread.pins += 1
-        try:
-            while self._loop.time() < deadline:
-                thread.check_open()
-                done = nodes.cancel(thread, id, run)
-                await asyncio.wait([done], timeout=_CANCEL_AGAIN_S)
-                if done.done():
-                    await thread.flush()
-                    return thread.run_info
-        finally:
-            nodes.cancel_ends(id)
-            thread.pins -= 1
-        raise StoreUnavailable("the thread's owner does not answer")
+        thread = self._followed
+        node, id = self._nodes.node, self._settings.new_id()
+        await self._nodes.ask(thread, Cancel(node=node, thread=thread.id, id=id, run=run))
+        return thread.run_info
 
 
 class FollowedAbsence(Absence):
@@ -375,6 +371,19 @@ class FollowedAbsence(Absence):
         self._followed = thread
         self._nodes = nodes
         self._were = False
+
+    async def abandoned_within(self, patience_s: float) -> bool:
+        thread = self._followed
+        if not thread.runner.active_or_queued:
+            return False
+        id = thread.settings.new_id()
+        ask = Alone(node=self._nodes.node, thread=thread.id, id=id, within_s=patience_s)
+        try:
+            return await self._nodes.ask(thread, ask, patience_s=patience_s + _ALONE_S)
+        except Moved:
+            raise
+        except StoreUnavailable:
+            return False
 
     def changed(self) -> None:
         are = bool(self._followed.subscribers)

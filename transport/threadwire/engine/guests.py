@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SILENT_S: Final = 7.0
 """A node that hasn't said for so long that it follows a thread does so no more."""
+_UNHEARD_S: Final = 4.0
+"""Who follows a thread has found out by then that it has another owner, and said that it is there."""
 
 
 class GuestConnection:
@@ -68,13 +70,16 @@ class _Node:
 class Guests:
     """One for each thread that this node owns."""
 
-    def __init__(self, nodes: Nodes, thread: Thread, *, confirmed_at: float) -> None:
+    def __init__(self, nodes: Nodes, thread: Thread, *, confirmed_at: float, goes_on: bool) -> None:
+        """`goes_on`: the thread is taken in the midst of a run, which others may be reading."""
         self._bus = nodes
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._nodes: dict[str, _Node] = {}
         self.confirmed_at = confirmed_at
         """When the store was last asked to begin this node's lease anew, and did."""
+        self._unheard_until = self._loop.time() + _UNHEARD_S if goes_on else None
+        """Until when somebody is taken to read who has had no time to say so."""
         self._connections: WeakValueDictionary[tuple[str, str], GuestConnection] = WeakValueDictionary()
 
     @property
@@ -84,7 +89,8 @@ class Guests:
 
     @property
     def readers(self) -> int:
-        return sum(node.readers for node in self._nodes.values())
+        unheard = 0 if self._unheard_until is None else 1
+        return unheard + sum(node.readers for node in self._nodes.values())
 
     async def confirm(self, *, anew: bool = False) -> None:
         """Returns where no other node can have the thread; loses it where one has. `anew`: or has had."""
@@ -107,6 +113,15 @@ class Guests:
         if found is None:
             found = self._connections[node, name] = GuestConnection(node, name)
         return found
+
+    def expect(self, origin: str) -> None:
+        """A command came from a node: whoever sent it reads there, until the node says otherwise."""
+        name = origin.partition("/")[0]
+        if name not in self._nodes:
+            node = self._nodes[name] = _Node()
+            node.heard_at = self._loop.time()
+            node.readers = 1
+            self._thread.absence.changed()
 
     def heard(self, presence: Presence) -> None:
         """A node says who is there."""
@@ -136,6 +151,9 @@ class Guests:
     def expire(self) -> None:
         """Forgets nodes that are silent."""
         now = self._loop.time()
+        if self._unheard_until is not None and now > self._unheard_until:
+            self._unheard_until = None
+            self._thread.absence.changed()
         for name, node in list(self._nodes.items()):
             if now - node.heard_at > SILENT_S:
                 del self._nodes[name]

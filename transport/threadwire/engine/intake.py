@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio.to_thread
@@ -19,7 +19,7 @@ import msgspec
 from ..core.canonical import canonical
 from ..core.codec import encode_value
 from ..core.commands import Command
-from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
+from ..core.errors import CommandError, Refused, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
 from .context import Sent
@@ -79,14 +79,26 @@ class Intake:
         finally:
             thread.pins -= 1
 
-    async def watch_on(self, lost: Intake) -> None:
-        """Tells those who watched commands of this thread before it was lost how these stand now."""
-        for id, watchers in list(lost._watchers.items()):
+    def adopt(self, lost: Intake) -> list[tuple[str, Watcher]]:
+        """Takes over those who watched commands of this thread before; `tell_adopted` is to tell them.
+
+        At once, since this object may be lost as well before they could be told.
+        """
+        watching, lost._watchers = lost._watchers, {}
+        for id, watchers in watching.items():
+            mine = self._watchers.setdefault(id, [])
+            mine += [watcher for watcher in watchers if watcher not in mine]
+        return [(id, watcher) for id, watchers in watching.items() for watcher in watchers]
+
+    async def tell_adopted(self, adopted: Sequence[tuple[str, Watcher]]) -> None:
+        """Tells them how their commands stand, where they have not been told the end. Raises StoreError."""
+        for id, watcher in adopted:
+            if watcher not in self._watchers.get(id, ()):
+                continue
             record = await self._store.command(self._thread.id, id)
-            if record is not None:
+            if record is not None and watcher in self._watchers.get(id, ()):
                 state = self._known.get(id) or self._settled.get(id)
-                for watcher in watchers:
-                    self._tell_standing(record, state, watcher, duplicate=True)
+                self._tell_standing(record, state, watcher, duplicate=True)
 
     def would_wait(self, ids: Iterable[str]) -> int:
         """How many commands would be queued or running with these."""
@@ -188,7 +200,8 @@ class Intake:
             )
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
-            raise StoreUnavailable("the thread was deleted") from None
+            thread.check_open()
+            raise
         finally:
             self._deciding[id] -= 1
             if not self._deciding[id]:

@@ -23,8 +23,23 @@ from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.frames import RunInfo
 from . import signals
 from .followed import Followed
+from .intake import Watcher
 from .shared import Elsewhere, SharedStore
-from .signals import Cancel, Cancelled, Execute, Free, Gone, Presence, Signal, Submitted, Wrote
+from .signals import (
+    Alone,
+    Answer,
+    Ask,
+    Cancel,
+    Execute,
+    Free,
+    Gone,
+    Mail,
+    Presence,
+    Seed,
+    Signal,
+    Submitted,
+    Wrote,
+)
 from .store import Owned, RunRecord, ThreadRecord
 from .subscriber import Sink
 from .thread import Moved, Thread
@@ -46,7 +61,10 @@ _PRESENT_EVERY: Final = 2
 _LOADS: Final = 5
 _SET_ASIDE_S: Final = 30.0
 """For how long a thread that could not be taken up is left to others."""
-_CANCELS: Final = 1000
+_ANSWERS: Final = 1000
+_ASK_AGAIN_S: Final = 0.3
+_MAIL_AGAIN_S: Final = 1.0
+"""An owner that hasn't answered for so long is asked by way of the store, and again so."""
 
 
 class Nodes:
@@ -69,10 +87,10 @@ class Nodes:
         self._promoting: dict[str, asyncio.Task[None]] = {}
         self._releasing: dict[str, asyncio.Task[None]] = {}
         self._set_aside: dict[str, float] = {}
-        self._cancels: dict[str, asyncio.Future[None]] = {}
+        self._asking: dict[str, asyncio.Future[bool]] = {}
         """What was asked of owners, by id, and is not answered."""
-        self._cancelling: dict[str, bool] = {}
-        """What other nodes have asked, and whether it is done."""
+        self._answers: dict[str, bool | None] = {}
+        """What other nodes have asked, and the answer once there is one."""
         self._outgoing: dict[tuple[str, type[Wrote] | type[Submitted]], dict[str, None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -178,18 +196,21 @@ class Nodes:
             return None
         self._threads.put(new)
         new.take_over(old, resumes=new.position == place)
-        if old.intake.watched:
-            self._threads.spawn(self._watch_on(new, old))
+        self._watch_on(new, old)
         self.mark(new)
         self.present(new)
         return new
 
-    async def _watch_on(self, new: Thread, old: Thread) -> None:
-        while not new.closed:
+    def _watch_on(self, new: Thread, old: Thread) -> None:
+        if adopted := new.intake.adopt(old.intake):
+            self._threads.spawn(self._tell_adopted(new, adopted))
+
+    async def _tell_adopted(self, new: Thread, adopted: list[tuple[str, Watcher]]) -> None:
+        while not new.closed:  # else whoever took its place has adopted them
             try:
-                await new.intake.watch_on(old.intake)
+                await new.intake.tell_adopted(adopted)
             except Moved:
-                return  # whoever took its place did this too, or the connection sends again
+                return
             except StoreError:
                 await asyncio.sleep(_RETRY_S)
             else:
@@ -243,8 +264,7 @@ class Nodes:
             followed.dismiss("store-unavailable", "the thread could not be kept up; open it again")
             await self._release(id, taken.epoch, parked=False)
             return
-        if followed.intake.watched:
-            self._threads.spawn(self._watch_on(thread, followed))
+        self._watch_on(thread, followed)
 
     async def hand_over(self, timeout_s: float) -> None:
         """Gives all threads to other nodes, each as soon as its run has ended or stopped."""
@@ -427,20 +447,55 @@ class Nodes:
         if followed.owner is not None and self._threads.loaded_as(followed.id) is followed:
             self.say(followed.owner, followed.presence())
 
-    def cancel(self, followed: Followed, id: str, run: str | None) -> asyncio.Future[None]:
-        """Asks the owner to stop a run, once more; done when it was answered."""
-        future = self._cancels.setdefault(id, self._loop.create_future())
-        if followed.owner is None:
-            self.promote(followed)
-        else:
-            self.say(followed.owner, Cancel(node=self._store.node, thread=followed.id, id=id, run=run))
-        self.mark(followed)  # the owner may be another by now
-        return future
+    async def ask(self, followed: Followed, ask: Ask, *, patience_s: float | None = None) -> bool:
+        """The owner's answer, with all that was durable when it answered.
 
-    def cancel_ends(self, id: str) -> None:
-        self._cancels.pop(id, None)
+        Without `patience_s`, for as long as a dead owner's lease lasts, and then another can't be had.
+
+        Raises:
+            Moved: the thread is another object by now, maybe here at its owner.
+            StoreUnavailable: there is no answer in that time.
+        """
+        if patience_s is None:
+            patience_s = self._store.lease_s + self._settings.store_patience_s
+        began = self._loop.time()
+        message = signals.write(ask)
+        mailed_at = began - _MAIL_AGAIN_S if message is None else began
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        self._asking[ask.id] = answer
+        followed.pins += 1
+        try:
+            while self._loop.time() - began < patience_s:
+                followed.check_open()
+                owner = followed.owner
+                if owner is None:
+                    self.promote(followed)
+                elif message is not None:
+                    self._bus.send(owner, message)
+                if owner is not None and self._loop.time() - mailed_at >= _MAIL_AGAIN_S:
+                    mailed_at = self._loop.time()
+                    await self._mail(owner, ask)
+                self.mark(followed)  # the owner may be another by now
+                await asyncio.wait([answer], timeout=_ASK_AGAIN_S)
+                if answer.done():
+                    await followed.flush()
+                    return answer.result()
+        finally:
+            del self._asking[ask.id]
+            followed.pins -= 1
+        raise StoreUnavailable("the thread's owner does not answer")
+
+    async def _mail(self, node: str, signal: Signal) -> None:
+        """Says it by way of the store."""
+        with suppress(StoreError):  # it is said again
+            await self._store.post(node, signals.write_mail(signal))
+            self.say(node, Mail())
 
     # what owners tell
+
+    @property
+    def node(self) -> str:
+        return self._store.node
 
     @property
     def lease_s(self) -> float:
@@ -482,7 +537,7 @@ class Nodes:
                 self.mark(thread)
         self._look_now.set()
 
-    def _heard(self, message: str) -> None:
+    def _heard(self, message: str, *, by_mail: bool = False) -> None:
         signal = signals.read(message)
         match signal:
             case Wrote():
@@ -499,12 +554,14 @@ class Nodes:
             case Execute():
                 if (followed := self._followed(signal.thread)) is not None:
                     self._threads.spawn(self._execute(followed, signal))
-            case Cancel():
-                self._threads.spawn(self._cancel_for(signal))
-            case Cancelled():
-                future = self._cancels.get(signal.id)
+            case Cancel() | Seed() | Alone():
+                self._threads.spawn(self._answer(signal, by_mail))
+            case Answer():
+                future = self._asking.get(signal.id)
                 if future is not None and not future.done():
-                    future.set_result(None)
+                    future.set_result(signal.yes)
+            case Mail():
+                self._look_now.set()
             case Free():
                 for id in signal.threads:
                     if (followed := self._followed(id)) is not None:
@@ -530,23 +587,35 @@ class Nodes:
         with suppress(StoreError):  # it is said again
             await followed.execute(signal.subscriber, signal.call)
 
-    async def _cancel_for(self, signal: Cancel) -> None:
-        done = self._cancelling.get(signal.id)
-        if done is None:
-            thread = self._threads.loaded_as(signal.thread)
+    async def _answer(self, ask: Ask, by_mail: bool) -> None:
+        if ask.id not in self._answers:
+            thread = self._threads.loaded_as(ask.thread)
             if thread is None or isinstance(thread, Followed):
                 return  # whoever asks will learn who has it
-            self._cancelling[signal.id] = False
-            if len(self._cancelling) > _CANCELS:
-                del self._cancelling[next(iter(self._cancelling))]
+            self._answers[ask.id] = None
+            if len(self._answers) > _ANSWERS:
+                del self._answers[next(iter(self._answers))]
             try:
-                await thread.runner.cancel(signal.run)
-            except StoreError:
-                self._cancelling.pop(signal.id, None)
+                self._answers[ask.id] = await self._do(thread, ask)
+            except (StoreError, Refused):
+                self._answers.pop(ask.id, None)
                 return  # it is asked again
-            done = self._cancelling[signal.id] = True
-        if done:
-            self.say(signal.node, Cancelled(id=signal.id))
+        yes = self._answers.get(ask.id)
+        if yes is not None:
+            answer = Answer(id=ask.id, yes=yes)
+            self.say(ask.node, answer)
+            if by_mail:
+                await self._mail(ask.node, answer)
+
+    async def _do(self, thread: Thread, ask: Ask) -> bool:
+        match ask:
+            case Cancel():
+                await thread.runner.cancel(ask.run)
+            case Seed():
+                await thread.seed(ask.state)
+            case Alone():
+                return await thread.absence.abandoned_within(ask.within_s)
+        return True
 
     async def _check_gone(self, thread: Thread) -> None:
         with suppress(StoreError):
@@ -571,7 +640,10 @@ class Nodes:
                 for arrival in await self._store.read_arrivals(id, new):
                     if thread.closed or thread.guests is None:
                         break
-                    origin = None if arrival.origin is None else thread.guests.connection(arrival.origin)
+                    origin = None
+                    if arrival.origin is not None:
+                        thread.guests.expect(arrival.origin)
+                        origin = thread.guests.connection(arrival.origin)
                     # Only to be told from others.
                     thread.intake.arrive(arrival.record, arrival.strategy, cast(Sink | None, origin))
         except StoreError:
@@ -612,6 +684,8 @@ class Nodes:
                     thread.guests.expire()
             self._inbox.update(dict.fromkeys(thread.id for thread in owned))
             self._arrived.set()
+            for message in await self._store.mail():
+                self._heard(message, by_mail=True)
             await self._look_at_followed(say=looks % _PRESENT_EVERY == 0)
             if not self._threads.draining:
                 self._take_up(await self._store.orphans(list(self._threads.agents), limit=_ORPHANS))

@@ -29,20 +29,20 @@ class RunStream:
         news: a coroutine function that returns once something may be there to take.
     """
 
-    def __init__(self, thread: Thread, reader: Reader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.news = reader.news
         self._reader = reader
         self._pending: set[str] = set()
         self._rejection: ErrorInfo | None = None
-        self._earlier = thread.run_info
+        self._earlier = reader.thread.run_info
         """The last run before the commands came: its failure is none of theirs, unless they are repeated."""
         self._repeats = False
         self._begun = False
 
     @classmethod
     async def open(cls, feeds: Feeds, thread: Thread) -> RunStream:
-        """A stream that shows the thread from now on. Raises StoreUnavailable."""
-        return cls(thread, await feeds.join(thread))
+        """A stream that shows the thread from now on. Raises as `Feeds.join`."""
+        return cls(await feeds.join(thread))
 
     @property
     def thread(self) -> Thread:
@@ -68,7 +68,7 @@ class RunStream:
         self._reader.on_run = self._ran
         run = self.thread.run_info
         if self._idle and (run is None or run.status not in _AT_WORK):
-            concerned = resumed or self._repeats or run is not self._earlier
+            concerned = resumed or self._repeats or run != self._earlier
             self._reader.finish(self._rejection or (_failure(run) if concerned else None))
 
     async def settle(self, patience_s: float) -> None:

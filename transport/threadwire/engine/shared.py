@@ -137,6 +137,14 @@ class SharedStore(Store, Protocol):
         """Those that exist."""
         ...
 
+    async def post(self, node: str, message: str) -> None:
+        """Leaves a message for a node, for a minute at least: what the bus can't bring."""
+        ...
+
+    async def mail(self) -> list[str]:
+        """Takes out the messages for this node, in the order they were left; each comes once at most."""
+        ...
+
     async def follow(self, places: Sequence[Place], *, rows: int) -> dict[str, Progress]:
         """By thread, what has come since; at most `rows` rows of each. Those that exist."""
         ...

@@ -1,4 +1,7 @@
-"""What nodes tell each other over the bus. Each may be lost, late or come twice without harm."""
+"""What nodes tell each other. Each may be lost, late or come twice without harm.
+
+It goes over the bus; an `Ask` and its `Answer`, where the bus doesn't bring them, by the store.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from ..core.operations import Json
 from .bus import MAX_MESSAGE
 
 
@@ -55,19 +59,41 @@ class Execute(_Signal, frozen=True, tag="x"):
     call: str
 
 
-class Cancel(_Signal, frozen=True, tag="c"):
-    """To an owner: stop the run, or all. Said until it is answered; `id` is the same each time."""
+class _Ask(_Signal, frozen=True):
+    """To an owner, from `node`. Said until it is answered; `id` is the same each time."""
 
     node: str
     thread: str
     id: str
+
+
+class Cancel(_Ask, frozen=True, tag="c"):
+    """Stop the run, or all. The answer is yes, once it is durable."""
+
     run: str | None
 
 
-class Cancelled(_Signal, frozen=True, tag="d"):
-    """The answer: it is done and durable."""
+class Seed(_Ask, frozen=True, tag="i"):
+    """Begin with this state, if nothing was ever written. The answer is yes, once all is durable."""
+
+    state: dict[str, Json]
+
+
+class Alone(_Ask, frozen=True, tag="a"):
+    """Is the run abandoned, or will it be within that time?"""
+
+    within_s: float
+
+
+class Answer(_Signal, frozen=True, tag="d"):
+    """To whoever asked."""
 
     id: str
+    yes: bool
+
+
+class Mail(_Signal, frozen=True, tag="m"):
+    """There is something in the store for the node."""
 
 
 class Free(_Signal, frozen=True, tag="f"):
@@ -82,7 +108,8 @@ class Gone(_Signal, frozen=True, tag="g"):
     thread: str
 
 
-Signal: TypeAlias = Wrote | Submitted | Presence | Execute | Cancel | Cancelled | Free | Gone
+Ask: TypeAlias = Cancel | Seed | Alone
+Signal: TypeAlias = Wrote | Submitted | Presence | Execute | Ask | Answer | Mail | Free | Gone
 
 encode: Final = msgspec.json.Encoder().encode
 _decoder: Final[msgspec.json.Decoder[Signal]] = msgspec.json.Decoder(Signal)
@@ -97,6 +124,11 @@ def write(signal: Signal) -> str | None:
     if not text.isascii():  # the names of tools may be anything
         text = json.dumps(msgspec.to_builtins(signal))
     return text if len(text) <= MAX_MESSAGE else None
+
+
+def write_mail(signal: Signal) -> str:
+    """Its message by the store, of any length."""
+    return encode(signal).decode()
 
 
 def read(message: str) -> Signal | None:

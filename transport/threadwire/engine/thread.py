@@ -520,6 +520,18 @@ class Thread:
 
     # commands
 
+    async def seed(self, state: dict[str, Json]) -> None:
+        """Begins with this state where nothing was ever written or asked. All is durable then, so that no
+        command can be which counts on a state that is not.
+
+        Raises:
+            Refused: the state is too large.
+            StoreError: it could not be made durable.
+        """
+        if self.untouched and not self.runner.busy:
+            self.document.replace(state)
+        await self.flush()
+
     async def submit(
         self,
         id: str,

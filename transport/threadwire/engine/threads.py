@@ -22,6 +22,7 @@ from .agent import Agent
 from .feed import Feeds
 from .guests import Guests
 from .nodes import Nodes
+from .run import ended
 from .settings import Settings
 from .shared import SharedStore
 from .store import OtherName, Owned, Store, ThreadRecord
@@ -127,8 +128,7 @@ class Threads:
         if agent is not None and thread.agent_name != agent:
             raise Refused("agent-mismatch", f"the thread belongs to the agent {thread.agent_name!r}", "agent")
         if state is not msgspec.UNSET and thread.untouched:
-            thread.document.replace(_first_state(thread.agent, state))
-            await thread.flush()  # before a command can be durable that counts on it
+            await thread.seed(_first_state(thread.agent, state))
         return thread
 
     async def find(self, id: str) -> Thread | None:
@@ -140,7 +140,7 @@ class Threads:
 
     async def _load(self, id: str, agent: str | None) -> Thread | None:
         thread = self._threads.get(id)
-        if thread is not None:
+        if thread is not None and not thread.closed:  # else another object is about to take its place
             thread.touch()
             return thread
         loading = self._loading.get(id)
@@ -170,8 +170,9 @@ class Threads:
     ) -> Thread | None:
         if after is not None:
             await asyncio.wait([after])
-            if id in self._threads:
-                return self._threads[id]
+            loaded = self._threads.get(id)
+            if loaded is not None and not loaded.closed:
+                return loaded
         if self.nodes is not None:
             return await self.nodes.load(id, agent)
         owned = await self.store.acquire(id, agent=agent, now=self.settings.clock())
@@ -194,7 +195,8 @@ class Threads:
             on_lost=self._lost,
         )
         if self.nodes is not None:
-            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at)
+            goes_on = owned.run is not None and not ended(owned.run.status)
+            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at, goes_on=goes_on)
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)
@@ -242,7 +244,7 @@ class Threads:
             # Deleted by another call meanwhile, or lost: what the store holds tells which.
             return await self.delete(id)
         self._drop(thread)
-        thread.close()
+        thread.close(Moved)
         thread.runner.abandon()
         # Whoever asks for the thread meanwhile waits, and finds none.
         removal = self.begin(thread.id, "find", self._remove(thread))
@@ -324,7 +326,7 @@ class Threads:
             try:
                 thread = await self._load(lost.id, None)
                 if thread is not None:
-                    await thread.intake.watch_on(lost.intake)
+                    await thread.intake.tell_adopted(thread.intake.adopt(lost.intake))
             except StoreError:
                 continue
             except OtherName:
@@ -343,6 +345,8 @@ class Threads:
         if thread is not None:
             self.unload(thread)
             thread.dismiss("not-found", "this is another name of a thread now; open that")
+        if self.nodes is not None:
+            self.nodes.tell_gone(id)
 
     def unload(self, thread: Thread) -> None:
         """Forgets a thread that nobody uses."""

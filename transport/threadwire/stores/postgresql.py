@@ -225,6 +225,12 @@ class PostgreSQLStore:
     async def follow(self, places: Sequence[Place], *, rows: int) -> dict[str, Progress]:
         return await self._opened().following.run(queries.follow, places, rows)
 
+    async def post(self, node: str, message: str) -> None:
+        await self._query(queries.post, node, message)
+
+    async def mail(self) -> list[str]:
+        return await self._query(queries.mail, self.node)
+
     async def standings(self, threads: Sequence[str]) -> list[Standing]:
         return await self._query(queries.standings, threads)
 

@@ -503,6 +503,20 @@ async def standings(db: Any, threads: Sequence[str]) -> list[Standing]:
     return [Standing(*row) for row in rows]
 
 
+async def post(db: Any, node: str, message: str) -> None:
+    await db.execute("INSERT INTO mail (node, message) VALUES ($1, $2)", node, message)
+
+
+async def mail(db: Any, node: str) -> list[str]:
+    """Takes out what is for the node, and what a node that is gone has left."""
+    rows = await db.fetch(
+        "DELETE FROM mail WHERE node = $1 OR posted_at < clock_timestamp() - interval '2 minutes'"
+        " RETURNING n, node, message",
+        node,
+    )
+    return [message for _, to, message in sorted(rows) if to == node]
+
+
 # log and snapshots
 
 

@@ -111,7 +111,17 @@ _SCHEMA_1: Final = (
     )""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1,)
+_SCHEMA_2: Final = (
+    # What a node leaves for another where the bus can't bring it; taken out when it is read.
+    """CREATE TABLE mail (
+        node text NOT NULL,
+        n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        message text NOT NULL,
+        posted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2)
 """`MIGRATIONS[n]` leads from version n to n + 1; `store.version` holds the database's version."""
 
 
