@@ -32,8 +32,8 @@ TRANSIENT = ("store-unavailable", "draining", "overloaded")
 class Node(Server):
     """A server that can be paused, and that keeps its port when it is started again."""
 
-    def __init__(self, store: str, log: Path, *args: str) -> None:
-        super().__init__(store, log, SCRIPTED, *args)
+    def __init__(self, store: str, log: Path, *args: str, target: str = SCRIPTED) -> None:
+        super().__init__(store, log, target, *args)
         self.last_port = 0
         self.up = False
 
@@ -63,15 +63,16 @@ class Node(Server):
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, store: str, count: int, *args: str, lease_s: float = 1.0
+    directory: Path, store: str, count: int, *args: str, lease_s: float = 1.0, target: str = SCRIPTED
 ) -> AsyncIterator[list[Node]]:
     nodes = [
-        Node(store, directory / f"node-{number}.log", "--lease-s", str(lease_s), *args)
+        Node(store, directory / f"node-{number}.log", "--lease-s", str(lease_s), *args, target=target)
         for number in range(count)
     ]
     try:
-        for node in nodes:
-            await node.start()
+        async with anyio.create_task_group() as group:
+            for node in nodes:
+                group.start_soon(node.start)
         yield nodes
     finally:
         with anyio.CancelScope(shield=True):

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.support.malformed import ROUTES, Malformed, malformed
 from tests.support.server import Server, running
 from tests.support.spec import vectors
 from tests.support.stock_client import PROTOCOLS, Broken, StreamReader, body, message
+from tests.support.streams import post, until_run
 
 pytestmark = pytest.mark.anyio
 
@@ -34,68 +35,6 @@ async def serving(tmp: Path, *args: str, **options: Any) -> AsyncIterator[tuple[
     async with running(tmp, AGENT, *args, **options) as server, httpx.AsyncClient(timeout=30) as http:
         yield server, http
         assert "Traceback" not in server.log(), server.log()
-
-
-class Stream:
-    """One response as it comes."""
-
-    def __init__(self, response: httpx.Response, protocol: str) -> None:
-        self.reader = StreamReader(protocol)
-        self.response = response
-        self._pieces = response.aiter_bytes()
-
-    async def read(self) -> bool:
-        """Takes the next bytes; False at the end of the body."""
-        async for piece in self._pieces:
-            self.reader.feed(piece)
-            return True
-        return False
-
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 20) -> None:
-        with anyio.fail_after(timeout_s):
-            while not condition():
-                assert await self.read(), "the stream ended before"
-
-    async def end(self, timeout_s: float = 30) -> StreamReader:
-        with anyio.fail_after(timeout_s):
-            while await self.read():
-                pass
-        self.reader.end()
-        return self.reader
-
-    @property
-    def text(self) -> str:
-        """What the agent has written last."""
-        messages = (self.reader.state or {}).get("messages", [])
-        return messages[-1]["content"] if messages else ""
-
-
-@asynccontextmanager
-async def post(
-    server: Server,
-    http: httpx.AsyncClient,
-    content: Any,
-    *,
-    path: str = "/assistant",
-    protocol: str = "data-stream",
-    query: dict[str, str] | None = None,
-    headers: dict[str, str] | None = None,
-) -> AsyncIterator[Stream]:
-    url = f"{server.url}{path}"
-    params = {"protocol": protocol, **(query or {})}
-    async with http.stream("POST", url, json=content, params=params, headers=headers) as response:
-        assert response.status_code == 200, await response.aread()
-        yield Stream(response, protocol)
-
-
-async def until_run(server: Server, thread: str, *statuses: str) -> dict[str, Any]:
-    """`GET /state` once the thread's run is one of these."""
-    with anyio.fail_after(30):
-        while True:
-            state = await server.state(thread)
-            if state["run"] is not None and state["run"]["status"] in statuses:
-                return state
-            await asyncio.sleep(0.02)
 
 
 @both

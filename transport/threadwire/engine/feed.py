@@ -367,6 +367,8 @@ class Feeds:
 
     def __init__(self) -> None:
         self._feeds: dict[Thread, Feed] = {}
+        self._left = asyncio.Event()
+        """Set when the last reader of a feed has gone."""
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -390,6 +392,12 @@ class Feeds:
             raise
         return reader
 
+    async def over(self) -> None:
+        """Returns when no stream is left."""
+        while self._feeds:
+            self._left.clear()
+            await self._left.wait()
+
     def end(self, error: ErrorInfo) -> None:
         """Ends all streams of the server."""
         for feed in list(self._feeds.values()):
@@ -398,3 +406,4 @@ class Feeds:
     def _forget(self, feed: Feed) -> None:
         if self._feeds.get(feed.made_for) is feed:
             del self._feeds[feed.made_for]
+            self._left.set()

@@ -99,11 +99,9 @@ class RunStream:
         return not self._pending and not self.thread.runner.active_or_queued
 
     def _ran(self, run: RunInfo) -> None:
-        error = _failure(run)
-        if error is not None and error.code == "server-stopped":
-            self._reader.finish(error)  # what is queued is started by the next server
-        elif not self._pending and run.status not in _AT_WORK:
-            self._reader.finish(self._rejection or error)
+        # With commands pending that the next run, maybe of another server, is to take up, it goes on.
+        if not self._pending and run.status not in _AT_WORK:
+            self._reader.finish(self._rejection or _failure(run))
 
 
 def _failure(run: RunInfo | None) -> ErrorInfo | None:

@@ -278,7 +278,10 @@ class Threads:
         for thread in threads:
             thread.runner.hold()
         if self.nodes is not None:
+            until = anyio.current_time() + timeout_s
             await self.nodes.hand_over(timeout_s)
+            with anyio.CancelScope(deadline=until):
+                await self.feeds.over()  # of runs on other nodes
             self.feeds.end(ErrorInfo("draining", "the server is stopping"))
             return
         with anyio.move_on_after(timeout_s):
