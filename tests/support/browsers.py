@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from tests.support.faulty_store import FaultyStore
+from tests.support.shared_store import Hub
 from tests.support.stock_client import PROTOCOLS, Exchange, post
 from threadwire.core.operations import Json
 
@@ -27,7 +28,7 @@ class Sent(Protocol):
 class Browser:
     """One page: a request at a time. What is wrong with what it sees goes to `failures`."""
 
-    def __init__(self, name: str, store: FaultyStore, failures: list[str]) -> None:
+    def __init__(self, name: str, store: FaultyStore | Hub, failures: list[str]) -> None:
         self._name = name
         self._store = store
         self._failures = failures

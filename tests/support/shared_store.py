@@ -7,6 +7,7 @@ SharedStore. Each call has its effect at one moment, between a delay on the way 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -276,6 +277,8 @@ class NodeStore:
         self.node = name
         self.cut = False
         self.gone = False
+        self.failed_at = -math.inf
+        """When the last call could not be made, or was not answered."""
         self._running = asyncio.Event()
         self._running.set()
         self.bus = _Bus(self)
@@ -325,23 +328,27 @@ class NodeStore:
     async def _call(self, work: Callable[[], T]) -> T:
         hub = self.hub
         if self.gone:
-            raise StoreUnavailable("the node is gone")
+            raise self._unavailable("the node is gone")
         await self._way()
         luck, links = hub.dice.random(), hub.links
         if self.gone:
             await self._never()
         if self.cut or hub.out or luck < links.refused:
-            raise StoreUnavailable("the store can't be reached")
+            raise self._unavailable("the store can't be reached")
         if luck < links.refused + links.late:
             self._spawn(self._later(work))
-            raise StoreUnavailable("the store has not answered")
+            raise self._unavailable("the store has not answered")
         outcome = work()
         await self._way()
         if self.gone:
             await self._never()
         if self.cut or luck > 1 - links.unknown:
-            raise StoreUnavailable("the store has not answered")
+            raise self._unavailable("the store has not answered")
         return outcome
+
+    def _unavailable(self, message: str) -> StoreUnavailable:
+        self.failed_at = self.hub.now()
+        return StoreUnavailable(message)
 
     async def _later(self, work: Callable[[], object]) -> None:
         await asyncio.sleep(self.hub.dice.choice((0.05, 0.5, 3)))

@@ -15,11 +15,16 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.support import simulation, virtual_time
+from tests.support.browsers import Browser
 from tests.support.faulty_store import at_once
 from tests.support.shared_store import Hub, Links
+from tests.support.stock_client import Exchange
 from tests.support.wire import Wire
+from threadwire.endpoints import assistant
+from threadwire.endpoints.http import http_application
 from threadwire.endpoints.websocket import WebSocketEndpoint
-from threadwire.engine import nodes, subscriber
+from threadwire.engine import feed, nodes, subscriber
+from threadwire.engine.anonymous import AnonymousThreads
 from threadwire.engine.thread import Thread
 from threadwire.engine.threads import Threads
 
@@ -37,7 +42,11 @@ def simulate(seed: int) -> None:
     backlog = 200 if seed % 3 == 0 else subscriber._MIN_BACKLOG_BYTES
     page = 3 if seed % 4 == 0 else nodes._PAGE
     try:
-        with patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog), patch.object(nodes, "_PAGE", page):
+        with (
+            patch.object(subscriber, "_MIN_BACKLOG_BYTES", backlog),
+            patch.object(feed, "_MIN_BACKLOG_BYTES", backlog),
+            patch.object(nodes, "_PAGE", page),
+        ):
             virtual_time.run(_Nodes(seed).play())
         assert not complaints.texts, complaints.texts[0]
     except BaseException as error:
@@ -57,6 +66,10 @@ class _Node:
         self.endpoint = WebSocketEndpoint(self.threads)
         self.wires: set[Wire] = set()
         self.connections: set[asyncio.Task[None]] = set()
+        routes = assistant.routes(self.threads, AnonymousThreads(self.threads))
+        self._http = http_application(routes, settings=world._settings)
+        self._requests: dict[asyncio.Task[Any], Exchange] = {}
+        self._failures = world.failures
         self._stack = AsyncExitStack()
         self._beat: asyncio.Future[None] | None = None
 
@@ -79,10 +92,32 @@ class _Node:
             await self.threads.drain(drain_s)
         for wire in self.wires:
             wire.hang_up()
+        for task, exchange in self._requests.items():
+            exchange.hang_up()
+            if crashes:
+                task.cancel()
+        while self._requests:
+            await asyncio.wait(self._requests)
         while self.connections:
             await asyncio.wait(self.connections)
         await self._stack.aclose()
         await self.store.end()
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """An HTTP request of a browser."""
+        task = asyncio.current_task()
+        assert task is not None
+        exchange = self._requests[task] = receive.__self__
+        began = self.store.hub.now()
+        try:
+            await self._http(scope, receive, send)
+            # It may have waited for what others have tried for a while.
+            reached = self.store.failed_at < began - self.threads.settings.store_patience_s - 1
+            ends = self.store.gone or self.threads.draining or exchange._gone.is_set()
+            if exchange.status == 503 and reached and not ends:
+                self._failures.append(f"{exchange.raw!r}, though the store was there")
+        finally:
+            del self._requests[task]
 
     def serve(self, wire: Wire) -> None:
         self.wires.add(wire)
@@ -122,7 +157,9 @@ class _Nodes(simulation._World):
         )
         self._good = Links(delays_s=tuple(min(each, 0.02) for each in delays_s))
         self.store: Any = Hub(random.Random(seed + 1), self._good, lease_s=dice.choice((1.0, 2.0, 5.0)))
-        self._browsers = []  # what they are shown is checked against one server
+        self._browsers = [
+            Browser(f"browser {number}", self.store, self.failures) for number in range(dice.randrange(3))
+        ]
         self._nodes: list[_Node] = []
         self._lives = 0
 
@@ -141,6 +178,14 @@ class _Nodes(simulation._World):
     @_endpoint.setter
     def _endpoint(self, value: object) -> None:
         raise AssertionError("there are several")
+
+    @property
+    def _http(self) -> Any:
+        return self.dice.choice(self._nodes).answer
+
+    @_http.setter
+    def _http(self, value: object) -> None:
+        assert value is None, "there are several"
 
     def serve(self, wire: Wire) -> None:
         self.dice.choice(self._nodes).serve(wire)
