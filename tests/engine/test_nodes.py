@@ -14,11 +14,12 @@ import threadwire
 from tests.support.engine import Commands, Reader, follow, say
 from tests.support.shared_store import Hub, Links, NodeStore
 from tests.support.virtual_time import in_virtual_time
-from threadwire.core.frames import Tool
+from threadwire.core.frames import Limits, Tool
 from threadwire.engine.agent import Agent, as_agent
+from threadwire.engine.context import Sent
 from threadwire.engine.followed import Followed
 from threadwire.engine.settings import Settings
-from threadwire.engine.threads import Threads
+from threadwire.engine.threads import Threads, again
 
 
 @threadwire.agent
@@ -405,3 +406,185 @@ async def test_a_reader_of_a_follower_resumes_where_it_was_on_another_node() -> 
         await reader.until_run("completed")
         kinds = {type(frame).__name__ for frame in reader.frames[count:]}
         assert "Snapshot" not in kinds
+
+
+# what a follower asks of an owner
+
+
+@in_virtual_time
+async def test_cancel_reaches_the_owner_by_the_store_where_the_bus_brings_nothing() -> None:
+    hub = Hub(links=Links(lost=1))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(other, "hang")
+        await reader.until_run("running")
+        began = hub.now()
+        ended = await (await other.get()).runner.cancel(None)
+        assert ended is not None
+        assert ended.status == "cancelled"
+        assert hub.now() - began < 4
+        assert not hub.mail, "what was left was taken"
+        await (await send(owner, "count 30", "c2")).until("c2", "applied")
+        await reader.until_run("completed")
+
+
+@in_virtual_time
+async def test_cancel_waits_as_long_as_the_lease_of_an_owner_that_is_gone() -> None:
+    hub = Hub(lease_s=30)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(owner, "hang")
+        await reader.until_run("running")
+        owner.crash()
+
+        async def cancel() -> Any:
+            return await (await other.get()).runner.cancel(None)
+
+        ended = await again(cancel)
+        assert ended is not None
+        assert ended.status == "failed"
+
+
+@in_virtual_time
+async def test_a_thread_that_is_about_to_be_another_object_is_waited_for() -> None:
+    hub = Hub(links=Links(delays_s=(0.3,)))
+    async with nodes(2, hub) as (owner, other):
+        thread = await owner.get()
+        await send(owner, "count 5")
+        draining = asyncio.ensure_future(owner.threads.drain(0))
+        with anyio.fail_after(20):
+            while not thread.closed:
+                await asyncio.sleep(0.01)
+        assert owner.threads.loaded_as("t") is thread
+        found = await owner.threads.find("t")
+        assert found is not None
+        assert found is not thread
+        await found.be_current()
+        await draining
+        await other.get()
+
+
+@in_virtual_time
+async def test_who_watches_a_command_is_told_of_it_however_often_the_thread_moves() -> None:
+    hub = Hub(links=Links(delays_s=(0.1,)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        await follow(await other.get())
+        await (await send(other, "hang")).until("c1", "applied")
+        watcher = await send(other, "hello", "c2")
+        for _ in range(3):  # it is read anew, before those who watch could be told
+            other.threads.nodes._restart(await other.get())  # type: ignore[union-attr]
+        assert (await other.get()).intake.watched == ("c2",)
+        await (await owner.get()).runner.cancel(None)
+        await watcher.until("c2", "cancelled")
+
+
+def seeds(*texts: str) -> list[dict[str, Any]]:
+    return [{"said": [text], "more": [text] * 3} for text in texts]
+
+
+@in_virtual_time
+async def test_a_first_state_that_a_followers_client_has_is_the_owners_to_write() -> None:
+    for links in (Links(), Links(lost=0.5, twice=0.5, delays_s=(0.0, 0.1)), Links(lost=1)):
+        for text in ("small", "l" * 100_000):
+            hub = Hub(links=links)
+            async with nodes(2, hub) as (owner, other):
+                await owner.get()
+                thread = await other.get()
+                (seed,) = seeds(text)
+                await thread.seed(seed)
+                assert (await follow(thread)).state == seed
+                assert {node for node, _ in hub.appends} == {owner.store.node}
+                await thread.seed({"another": 1})
+                assert (await follow(await owner.get())).state == seed
+
+
+@in_virtual_time
+async def test_of_two_first_states_one_is_taken_and_whoever_comes_later_sees_that() -> None:
+    for delays in ((0.0,), (0.0, 0.1), (0.0, 1.5)):
+        hub = Hub(links=Links(delays_s=delays))
+        async with nodes(3, hub) as running:
+            given = seeds("a", "b", "c")
+
+            async def seed(node: Node, state: dict[str, Any]) -> None:
+                async def work() -> None:
+                    await (await node.get()).seed(state)
+
+                await again(work)
+
+            await asyncio.gather(*map(seed, running, given))
+            states = [(await follow(await node.get())).state for node in running]
+            assert states[0] in given
+            assert states == [states[0]] * 3
+            assert len(hub.appends) == 1
+
+
+@in_virtual_time
+async def test_a_first_state_is_taken_though_the_owner_is_gone() -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        thread = await other.get()
+        owner.crash()
+        (seed,) = seeds("a")
+
+        async def work() -> None:
+            await (await other.get()).seed(seed)
+
+        await again(work)
+        assert thread.closed
+        assert (await follow(await other.get())).state == seed
+
+
+@in_virtual_time
+async def test_a_first_state_that_is_too_large_is_refused_where_it_comes_from() -> None:
+    async with nodes(2, Hub(), limits=Limits(max_state_bytes=1000)) as (owner, other):
+        await owner.get()
+        with pytest.raises(threadwire.Refused) as refused:
+            await (await other.get()).seed({"text": "x" * 2000})
+        assert refused.value.code == "state-too-large"
+
+
+@in_virtual_time
+async def test_a_thread_with_commands_takes_no_first_state() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        await other.get()
+        await (await send(owner, "hello")).until("c1", "queued")
+        await (await other.get()).seed({"said": ["else"]})
+        reader = await follow(await other.get())
+        await reader.until_run("completed")
+        assert reader.state == {"said": ["hello"], "count": ""}
+
+
+# readers on other nodes
+
+
+@in_virtual_time
+async def test_a_follower_knows_from_the_owner_whether_a_run_is_abandoned() -> None:
+    for links in (Links(), Links(lost=0.3, delays_s=(0.0, 0.05))):
+        hub = Hub(links=links)
+        async with nodes(2, hub) as (owner, other):
+            reader = Reader()
+            subscriber = await (await owner.get()).subscribe(reader)
+            thread = await other.get()
+            assert not await thread.absence.abandoned_within(0.1), "nothing goes on"
+            await send(owner, "hang", sent=Sent(absence_s=60))
+            await reader.until_run("running")
+            await thread.flush()
+            assert not await thread.absence.abandoned_within(0.1), "somebody reads"
+            subscriber.thread.unsubscribe(subscriber)
+            assert await thread.absence.abandoned_within(0.1)
+
+
+@in_virtual_time
+async def test_a_run_that_may_not_be_left_alone_goes_on_while_only_another_node_has_a_reader() -> None:
+    for links in (Links(), Links(lost=0.2)):
+        hub = Hub(links=links)
+        async with nodes(2, hub) as (owner, other):
+            await owner.get()
+            reader = await follow(await other.get())
+            await send(other, "count 30", sent=Sent(absence_s=0))
+            await reader.until_run("completed")

@@ -223,3 +223,13 @@ async def test_messages_reach_a_node_or_all_others(nodes: list[SharedStore]) -> 
             while len(heard) < 3:
                 await asyncio.sleep(0.01)
     assert sorted(heard) == sorted([(2, "to one"), (1, "x" * 7000), (2, "x" * 7000)])
+
+
+async def test_what_is_left_for_a_node_is_taken_by_it_alone_and_once(nodes: list[SharedStore]) -> None:
+    texts = ["one", "\\u0000 in JSON, é, 🎩", "x" * 1_000_000]
+    for text in texts:
+        await nodes[0].post(nodes[2].node, text)
+    await nodes[0].post("nobody", "to nobody")
+    assert await nodes[1].mail() == []
+    assert await nodes[2].mail() == texts
+    assert await nodes[2].mail() == []

@@ -112,7 +112,7 @@ class _Node:
         try:
             await self._http(scope, receive, send)
             # It may have waited for what others have tried for a while.
-            reached = self.store.failed_at < began - self.threads.settings.store_patience_s - 1
+            reached = self.store.failed_at < began - self.threads.settings.store_patience_s - 5
             ends = self.store.gone or self.threads.draining or exchange._gone.is_set()
             if exchange.status == 503 and reached and not ends:
                 self._failures.append(f"{exchange.raw!r}, though the store was there")

@@ -63,6 +63,7 @@ _SET_ASIDE_S: Final = 30.0
 """For how long a thread that could not be taken up is left to others."""
 _ANSWERS: Final = 1000
 _ASK_AGAIN_S: Final = 0.3
+_OWNER_S: Final = 10.0
 _MAIL_AGAIN_S: Final = 1.0
 """An owner that hasn't answered for so long is asked by way of the store, and again so."""
 
@@ -450,14 +451,15 @@ class Nodes:
     async def ask(self, followed: Followed, ask: Ask, *, patience_s: float | None = None) -> bool:
         """The owner's answer, with all that was durable when it answered.
 
-        Without `patience_s`, for as long as a dead owner's lease lasts, and then another can't be had.
+        Without `patience_s` it waits until the lease of an owner that is dead has ended, and some time for
+        the next.
 
         Raises:
             Moved: the thread is another object by now, maybe here at its owner.
             StoreUnavailable: there is no answer in that time.
         """
         if patience_s is None:
-            patience_s = self._store.lease_s + self._settings.store_patience_s
+            patience_s = self._store.lease_s + _OWNER_S
         began = self._loop.time()
         message = signals.write(ask)
         mailed_at = began - _MAIL_AGAIN_S if message is None else began
