@@ -8,11 +8,14 @@ from typing import Any
 
 import anyio
 import asyncpg
+import httpx
 import pytest
 
-from tests.support.cluster import Node
+from tests.support.cluster import Node, cluster
 from tests.support.postgresql import new_database
 from tests.support.server import Client
+from tests.support.stock_client import PROTOCOLS, body
+from tests.support.streams import post
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +138,36 @@ async def test_a_paused_owners_checkpoint_is_an_orphan_that_nobody_reads(tmp_pat
             if node.process is not None:
                 node.resume()
                 await node.kill()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_http_streams_of_another_node_see_a_graph_to_its_end_though_its_owner_goes(
+    tmp_path: Path, end: str
+) -> None:
+    pytest.importorskip("langgraph.checkpoint.postgres")
+    (tmp_path / "graph.py").write_text(GRAPH)
+    nodes = cluster(tmp_path, new_database(), 2, "--drain-s", "0.2", target="graph.py:graph")
+    async with nodes as (owner, other), httpx.AsyncClient(timeout=60) as http, owner.client() as client:
+        for protocol in PROTOCOLS:
+            view = await client.open(protocol)
+            await client.until(lambda view=view: view.seq >= 0)  # type: ignore[misc]
+        assert owner.process is not None
+        assert other.process is not None
+        async with (
+            post(other, http, body("hello", threadId=PROTOCOLS[0]), protocol=PROTOCOLS[0]) as one,
+            post(other, http, body("hello", threadId=PROTOCOLS[1]), protocol=PROTOCOLS[1]) as two,
+        ):
+            await until_slow(tmp_path, owner.process.pid)
+            if end == "kill":
+                await owner.kill()
+            else:
+                assert await owner.stop() == 0
+            for stream, thread in ((one, PROTOCOLS[0]), (two, PROTOCOLS[1])):
+                await stream.end()
+                assert stream.errors == []
+                state = (await other.state(thread))["state"]
+                assert stream.reader.state == state
+                assert state["steps"] == ["first", f"slow-{other.process.pid}"]
+                assert [message["type"] for message in state["messages"]] == ["human", "ai"]
+        for node in (owner, other):
+            assert "Traceback" not in node.log(), node.log()
