@@ -145,7 +145,9 @@ class Hub:
             lease.version += 1
         lease.owner, lease.until, lease.parked = node, self.now() + self.lease_s, False
         self.note(thread)
-        return at_once(self.disk.acquire(thread, agent=None, now=now))
+        owned = at_once(self.disk.acquire(thread, agent=None, now=now))
+        assert owned is not None
+        return msgspec.structs.replace(owned, version=lease.version)
 
     def append(self, node: str, entry: Append, version: int) -> Exception | None:
         outcome: list[Exception | None] = []
@@ -228,7 +230,13 @@ class Hub:
 
     def standings(self, threads: Sequence[str]) -> list[Standing]:
         return [
-            Standing(thread, self.lease(thread).version, self.owner(thread))
+            Standing(
+                thread,
+                self.disk._threads[thread].epoch,
+                self.lease(thread).version,
+                self.owner(thread),
+                max(self.lease(thread).until - self.now(), 0.0),
+            )
             for thread in threads
             if thread in self.disk._threads
         ]

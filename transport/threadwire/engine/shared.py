@@ -55,11 +55,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """`version` is another one after each append."""
+    """`version` is one more after each append. `lease_s` is left of the owner's lease."""
 
     thread: str
+    epoch: int
     version: int
     owner: str | None
+    lease_s: float
 
 
 class Arrival(msgspec.Struct, frozen=True):

@@ -129,6 +129,8 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     """Those with status queued or running, by order; a submit meanwhile may be among them or not."""
     run: RunRecord | None
     """The last run."""
+    version: int = 0
+    """One more after each append, in stores that many nodes use (`shared.Standing`)."""
 
 
 class LogSlice(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ _COMMAND: Final = "id, n, body, status, starts, seq, error::text, context"
 _RUN: Final = "id, status, started_at, ended_at, error::text, base, starts, context"
 _NO_LEASE: Final = "'epoch'::timestamptz"
 _FREE: Final = "lease_until < clock_timestamp()"
+_LEASE_S: Final = "greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8"
 _OWNER: Final = "CASE WHEN lease_until >= clock_timestamp() THEN owner END"
 
 
@@ -72,8 +73,7 @@ UPDATE thread SET lease_until = clock_timestamp() + $3::float8 * interval '1 sec
 WHERE id = $1 AND owner = $2 RETURNING epoch, version"""
 
 _HOLDER: Final = f"""
-SELECT owner, greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8
-FROM thread WHERE id = $1 AND NOT {_FREE}"""
+SELECT owner, {_LEASE_S} FROM thread WHERE id = $1 AND NOT {_FREE}"""
 
 _INSERT: Final = f"""
 WITH made AS (
@@ -119,7 +119,7 @@ async def take(
             return Owned(record=record, epoch=epoch, head=0, snapshot=None, tail=[], commands=[], run=None)
 
 
-async def load(db: Any, thread: str, epoch: int) -> Owned | None:
+async def load(db: Any, thread: str, epoch: int, version: int) -> Owned | None:
     """All there is of a thread that this node has taken; None where it is gone or under another epoch."""
     row = await db.fetchrow(
         f"SELECT t.head, {_RECORD} FROM thread t JOIN thread_meta m USING (id) WHERE id = $1 AND epoch = $2",
@@ -144,6 +144,7 @@ async def load(db: Any, thread: str, epoch: int) -> Owned | None:
         tail=[each for each in tail if each.seq <= head],
         commands=[command_record(each) for each in commands],
         run=last[0] if last else None,
+        version=version,
     )
 
 
@@ -499,7 +500,9 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
 
 
 async def standings(db: Any, threads: Sequence[str]) -> list[Standing]:
-    rows = await db.fetch(f"SELECT id, version, {_OWNER} FROM thread WHERE id = ANY($1::text[])", threads)
+    rows = await db.fetch(
+        f"SELECT id, epoch, version, {_OWNER}, {_LEASE_S} FROM thread WHERE id = ANY($1::text[])", threads
+    )
     return [Standing(*row) for row in rows]
 
 
