@@ -196,7 +196,9 @@ class Threads:
         )
         if self.nodes is not None:
             goes_on = owned.run is not None and not ended(owned.run.status)
-            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at, goes_on=goes_on)
+            thread.guests = Guests(
+                self.nodes, thread, version=owned.version, confirmed_at=taken_at, goes_on=goes_on
+            )
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)
