@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import simulation, simulation_nodes
 from tests.support.shared_store import Hub, NodeStore
+from threadwire.endpoints import assistant, stock
 from threadwire.engine.followed import Followed
 from threadwire.engine.intake import Intake
 from threadwire.engine.nodes import Nodes
@@ -116,6 +117,14 @@ def leaves_orphans(patch: Patch) -> None:
     patch.setattr(Nodes, "promote", lambda nodes, followed: None)
 
 
+def fails_requests_whose_thread_moves(patch: Patch) -> None:
+    async def once(call: Callable[[], Any]) -> Any:
+        return await call()
+
+    patch.setattr(assistant, "again", once)
+    patch.setattr(stock, "again", once)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     shows_before_it_is_durable,
     lets_old_owners_change_records,
@@ -125,6 +134,7 @@ MUTANTS: tuple[Mutant, ...] = (
     takes_commands_of_others_twice,
     acknowledges_before_it_is_durable,
     leaves_orphans,
+    fails_requests_whose_thread_moves,
 )
 
 
