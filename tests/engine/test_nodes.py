@@ -674,10 +674,12 @@ async def test_a_follower_knows_from_the_owner_whether_a_run_is_abandoned() -> N
 
 @in_virtual_time
 async def test_a_run_that_may_not_be_left_alone_goes_on_while_only_another_node_has_a_reader() -> None:
-    for links in (Links(), Links(lost=0.2)):
+    for links in (Links(), Links(lost=0.2), Links(lost=1)):
         hub = Hub(links=links)
         async with nodes(2, hub) as (owner, other):
             await owner.get()
             reader = await follow(await other.get())
-            await send(other, "count 30", sent=Sent(absence_s=0))
+            await send(other, "count 300", sent=Sent(absence_s=0))
+            await reader.until_run("running")
+            await asyncio.sleep(29)
             await reader.until_run("completed")

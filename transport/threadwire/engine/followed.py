@@ -53,7 +53,17 @@ class Followed(Thread):
         owner: the node that has the thread, as far as is known here.
     """
 
-    __slots__ = ("_early", "_nodes", "_shared", "given_calls", "owner", "reading", "reads", "version")
+    __slots__ = (
+        "_early",
+        "_nodes",
+        "_shared",
+        "given_calls",
+        "heard_at",
+        "owner",
+        "reading",
+        "reads",
+        "version",
+    )
 
     def __init__(
         self,
@@ -71,6 +81,8 @@ class Followed(Thread):
         self._nodes = nodes
         self._shared = store
         self.owner: str | None = None
+        self.heard_at = self._loop.time()
+        """When the bus has last brought anything of the owner."""
         self.version = -1
         """That which it has published."""
         self.reading = False
@@ -244,13 +256,14 @@ class Followed(Thread):
 
     # tools
 
-    def presence(self) -> Presence:
+    def presence(self, *, answer: bool = False) -> Presence:
         tools = [Tools(_name(each), _name(each.sink), each.tools) for each in self.subscribers if each.tools]
         return Presence(
             node=self._shared.node,
             thread=self.id,
             readers=len(self.subscribers),
             tools=tools[:_MAX_TOOLS],
+            answer=answer,
         )
 
     async def execute(self, name: str, call: str) -> None:

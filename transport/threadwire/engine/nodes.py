@@ -35,6 +35,7 @@ from .signals import (
     Execute,
     Free,
     Gone,
+    Heard,
     Mail,
     Presence,
     Row,
@@ -67,6 +68,8 @@ _LOADS: Final = 5
 _ANSWERS: Final = 1000
 _ASK_AGAIN_S: Final = 0.3
 _OWNER_S: Final = 10.0
+_MAIL_PRESENT_S: Final = 3.5
+"""An owner that nothing was heard of for so long is told by way of the store who is present."""
 _MAIL_AGAIN_S: Final = 1.0
 """An owner that hasn't answered for so long is asked by way of the store, and again so."""
 
@@ -471,6 +474,19 @@ class Nodes:
         if followed.owner is not None and self._threads.loaded_as(followed.id) is followed:
             self.say(followed.owner, followed.presence())
 
+    def _present_again(self, followed: Followed) -> None:
+        """The same, by way of the store where it matters and the owner may not hear: a run that nobody is
+        known to read is stopped."""
+        owner = followed.owner
+        matters = followed.subscribers and followed.runner.active_or_queued
+        unheard_s = self._loop.time() - followed.heard_at
+        if owner is None or not matters or unheard_s < _PRESENT_S:
+            self.present(followed)
+        elif unheard_s < _MAIL_PRESENT_S:
+            self.say(owner, followed.presence(answer=True))
+        else:
+            self._threads.spawn(self._mail(owner, followed.presence(answer=True)))
+
     async def ask(self, followed: Followed, ask: Ask, *, patience_s: float | None = None) -> bool:
         """The owner's answer, with all that was durable when it answered.
 
@@ -583,11 +599,16 @@ class Nodes:
             case Wrote():
                 for id in signal.threads:
                     if (followed := self._followed(id)) is not None:
+                        followed.heard_at = self._loop.time()
                         self.mark(followed)
             case Rows():
                 for row in signal.rows:
                     if (followed := self._followed(row.thread)) is not None:
+                        followed.heard_at = self._loop.time()
                         self._pushed(followed, row)
+            case Heard():
+                if (followed := self._followed(signal.thread)) is not None:
+                    followed.heard_at = self._loop.time()
             case Submitted():
                 self._inbox.update(dict.fromkeys(signal.threads))
                 self._arrived.set()
@@ -595,6 +616,8 @@ class Nodes:
                 thread = self._threads.loaded_as(signal.thread)
                 if thread is not None and thread.guests is not None:
                     thread.guests.heard(signal)
+                    if signal.answer:
+                        self.say(signal.node, Heard(thread=thread.id))
             case Execute():
                 if (followed := self._followed(signal.thread)) is not None:
                     self._threads.spawn(self._execute(followed, signal))
@@ -753,7 +776,7 @@ class Nodes:
             elif each.intake.watched and standing.owner is None:
                 self.promote(each)
             if say:
-                self.present(each)
+                self._present_again(each)
 
 
 def _fail(futures: Iterable[asyncio.Future[None]], error: StoreError) -> None:

@@ -65,13 +65,21 @@ class Tools(msgspec.Struct, frozen=True, array_like=True):
 class Presence(_Signal, frozen=True, tag="p"):
     """To an owner: the node follows the thread for so many subscribers, some of which execute tools.
 
-    Said when it changes, and again and again: what wasn't for a while is no longer so.
+    Said when it changes, and again and again: what wasn't for a while is no longer so. `answer`: the node has
+    heard nothing of the owner for a while, and wants to.
     """
 
     node: str
     thread: str
     readers: int
     tools: list[Tools] = []
+    answer: bool = False
+
+
+class Heard(_Signal, frozen=True, tag="h"):
+    """To a follower: the owner knows that it is there."""
+
+    thread: str
 
 
 class Execute(_Signal, frozen=True, tag="x"):
@@ -132,7 +140,7 @@ class Gone(_Signal, frozen=True, tag="g"):
 
 
 Ask: TypeAlias = Cancel | Seed | Alone
-Signal: TypeAlias = Wrote | Rows | Submitted | Presence | Execute | Ask | Answer | Mail | Free | Gone
+Signal: TypeAlias = Wrote | Rows | Submitted | Presence | Heard | Execute | Ask | Answer | Mail | Free | Gone
 
 encode: Final = msgspec.json.Encoder().encode
 _decoder: Final[msgspec.json.Decoder[Signal]] = msgspec.json.Decoder(Signal)
