@@ -638,12 +638,21 @@ async def test_streams_of_a_server_that_stops_end_with_an_error(protocol: str) -
             assert (await refused(app, body("no", threadId="t"), 503, path))["code"] == "draining"
 
 
-async def test_deleted_thread_ends_its_streams_with_an_error() -> None:
-    async with serving() as app, post(app, "/assistant", body("hang", threadId="t")) as exchange:
-        await exchange.until(lambda: "hang " in texts(exchange))
-        async with client_of(app) as http:
-            assert (await http.delete("/threads/t")).status_code == 204
-        await exchange.end()
+@both
+async def test_deleted_thread_ends_its_streams_with_an_error(protocol: str) -> None:
+    async with serving() as app, post(app, "/assistant", body("hang", threadId="t"), protocol=protocol) as asked:
+        await asked.until(lambda: "hang " in texts(asked))
+        async with (
+            post(app, "/resume", {"threadId": "t"}, protocol=protocol) as resumed,
+            post(app, "/assistant", body("later", threadId="t"), protocol=protocol) as queued,
+        ):
+            streams = (asked, resumed, queued)
+            await resumed.until(lambda: "hang " in texts(resumed))
+            await queued.until(lambda: "hang " in texts(queued))
+            async with client_of(app) as http:
+                assert (await http.delete("/threads/t")).status_code == 204
+            for stream in streams:
+                assert (await stream.end()).errors == ["the thread was deleted"]
         assert not len(app.threads.feeds)
 
 
