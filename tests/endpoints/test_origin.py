@@ -128,6 +128,7 @@ async def test_allowed_origin_reads_answers_errors_and_their_headers() -> None:
             assert "Origin" in response.headers["vary"]
             exposed = response.headers["access-control-expose-headers"]
             ours = {"Aui-Replay-Content-Length", "Threadwire-Thread"}
+            ours |= {"x-vercel-ai-data-stream", "x-vercel-ai-ui-message-stream"}
             assert {"ETag", "Location", "Retry-After"} | ours == set(exposed.split(", "))
 
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from ..core.errors import ErrorInfo
 from ..engine.settings import Settings
 from .assistant_request import IDEMPOTENCY_KEY
+from .chat_formats import FORMATS
 from .errors import HANDLERS, Errors, error_response
 from .origin import OriginGuard, normal_origin
 
@@ -52,6 +53,7 @@ def http_application(
                     "Location",
                     "Retry-After",
                     "Threadwire-Thread",
+                    *(format.header for format in FORMATS.values()),
                 ),
             )
         )
