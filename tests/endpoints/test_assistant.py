@@ -622,6 +622,24 @@ async def test_client_that_takes_no_byte_is_given_up() -> None:
         await thread.runner.ended()
 
 
+@in_virtual_time
+async def test_client_that_takes_a_large_state_slowly_is_not_given_up() -> None:
+    async with serving() as app:
+        thread = await app.threads.get("t")
+        thread.document.set(("long",), "x" * 500_000)
+        await thread.flush()
+        async with post(app, "/resume", {"threadId": "t"}) as exchange:
+            send = exchange._send
+
+            async def at_1_kb_a_second(event: Any) -> None:
+                await asyncio.sleep(len(event.get("body", b"")) / 1000)
+                await send(event)
+
+            exchange._send = at_1_kb_a_second  # type: ignore[method-assign]
+            await exchange.end(1000)
+        assert exchange.state == await state_of(app, "t")
+
+
 @both
 @in_virtual_time
 async def test_streams_of_a_server_that_stops_end_with_an_error(protocol: str) -> None:
