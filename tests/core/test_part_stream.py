@@ -286,7 +286,9 @@ def test_a_token_is_shown_without_a_look_at_any_message() -> None:
     assert looked == []
 
 
-def test_each_message_of_a_long_conversation_is_looked_at_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_message_of_a_long_conversation_is_looked_at_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     looks = 0
 
     def counted(message: Any, index: int) -> str:

@@ -441,6 +441,10 @@ async def test_more_than_may_wait_is_refused_and_nothing_else_suffers() -> None:
         assert error["code"] == "too-many-pending"
         assert (await ask(app, body("fine", threadId="u"))).state["messages"] == ["fine"]
         found = await app.threads.get("t")
-        await found.runner.cancel(None)
+        assert found.run_info is not None
+        await found.runner.cancel(found.run_info.id)
         await exchange.end()
-        assert exchange.state["messages"] == ["hang"], "none of what was refused was done"
+        assert exchange.state["messages"] == ["hang"]
+        assert (await ask(app, body("next", threadId="t"))).state["messages"] == ["hang", "next"], (
+            "none of what was refused was done"
+        )

@@ -378,6 +378,24 @@ async def test_a_body_that_makes_no_sense_is_refused_with_the_fields_name(body: 
         error = error_of(response, response.status_code)
         assert error["field"].startswith(field)
         assert len(threads.feeds) == 0
+        assert len(threads) == 0, "nothing is made for it"
+
+
+async def test_of_results_of_which_one_is_refused_none_is_taken() -> None:
+    async with serving() as (client, threads):
+        first = await chat(client, says("call"), threadId="t", parentId="u1")
+        before = await state(threads, first)
+        results = [
+            {"type": "tool-result", "toolCallId": id, "toolName": name, "result": 7}
+            for id, name in (("c1", "pick"), ("c2", 5))
+        ]
+        posted = [*says("call"), {"role": "tool", "content": results}]
+        error = error_of(await client.post("/chat", json={"messages": posted, "threadId": "t"}), 400)
+        assert error["field"] == "body.messages"
+        thread = await threads.get("t")
+        await thread.runner.ended()
+        assert not thread.runner.active_or_queued
+        assert await state(threads, first) == before
 
 
 async def test_a_request_that_is_no_json_or_about_nobody_is_refused() -> None:

@@ -247,7 +247,7 @@ class PartStream:
             yield from self._look(index)
 
     def _note_answered(self, indices: Iterable[int]) -> None:
-        """Where the answered message is among these: what stands before it isn't shown, wherever it is later."""
+        """Where the answered message is among these: what is before it isn't shown, wherever it is later."""
         if self._after is None:
             return
         messages = self._messages
