@@ -74,7 +74,28 @@ class GraphThread:
     # the state
 
     async def state(self) -> StateSnapshot:
+        self.saver.read = None
         return await self.graph.aget_state(self.config)
+
+    async def state_or_before(self) -> StateSnapshot:
+        """The state; where the graph can't go on from it, the last one before that it can, without tasks.
+
+        So it is when a node has written what another one's schema refuses: it fails before each next task,
+        for ever.
+        """
+        while True:
+            try:
+                return await self.state()
+            except CheckpointLost:
+                raise
+            except Exception:
+                if self.saver.read is None:
+                    raise  # it is the checkpointer that has failed
+                before = (self.saver.read.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+            self._unnamed.clear()
+            self.saver.head = self.checkpoints.head = before
+            if before is not None:
+                await self.update({})
 
     async def settle(self) -> StateSnapshot:
         """Shows the graph's state as it is kept."""

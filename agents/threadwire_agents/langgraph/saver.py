@@ -66,7 +66,7 @@ class HeadSaver(Saver):
         super().__init__(serde=inner.serde)
         self.head = head
         self.read: CheckpointTuple | None = None
-        """The head as it was read last."""
+        """The head as it was read last, if it could be."""
         self._inner = inner
         self._metadata = metadata
         self._saved = saved
@@ -173,7 +173,10 @@ class HeadSaver(Saver):
         yield from self._inner.list(config, filter=filter, before=before, limit=limit)
 
     async def aget_delta_channel_history(self, **asked: Any) -> Any:
-        return await self._inner.aget_delta_channel_history(**asked)
+        read, self.read = self.read, None
+        found = await self._inner.aget_delta_channel_history(**asked)
+        self.read = read
+        return found
 
     def get_delta_channel_history(self, **asked: Any) -> Any:
         return self._inner.get_delta_channel_history(**asked)
