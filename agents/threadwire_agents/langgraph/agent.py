@@ -32,7 +32,7 @@ from .message_json import message_from_json, plain
 from .saver import Saver, check_saver
 from .savers import saver_beside
 from .serialise import message_to_json
-from .shape import Shape, context_for
+from .shape import MESSAGES, Shape, context_for
 from .source import Graph, graph_source
 from .turn import Turn
 
@@ -123,7 +123,8 @@ class LangGraphAgent(Agent):
     def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
         shape = self._shape
         if shape is None:
-            return state
+            # What channels a factory's graph has is known when it is called; it keeps what it has a place for.
+            return _read_messages(state, MESSAGES) if type(state.get(MESSAGES)) is list else state
         for name in state:
             if not shape.takes(name):
                 raise Refused(
