@@ -123,7 +123,7 @@ class LangGraphAgent(Agent):
     def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
         shape = self._shape
         if shape is None:
-            # What channels a factory's graph has is known when it is called; it keeps what it has a place for.
+            # What channels its graph will have is not known; that keeps what it has a place for.
             return _read_messages(state, MESSAGES) if type(state.get(MESSAGES)) is list else state
         for name in state:
             if not shape.takes(name):
