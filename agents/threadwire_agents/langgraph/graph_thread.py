@@ -25,7 +25,7 @@ from .checkpoints import Checkpoints
 from .converter import Converter
 from .message_json import message_from_json, plain
 from .messages import value_at
-from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver
+from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver, saver_for
 from .serialise import to_json
 from .shape import Shape, editor_of
 from .source import Graph
@@ -57,7 +57,7 @@ class GraphThread:
         self.checkpoints = checkpoints
         self.shape = shape
         self.config = config
-        self.inner = inner
+        self.inner = inner = saver_for(graph, inner)
         self.marks = {RUN: run.id, EPOCH: str(self.hosting.epoch), COMMANDS: ""}
         """What each checkpoint is marked with."""
         self.saver = HeadSaver(inner, checkpoints.head, metadata=self.marks, saved=self._saved)

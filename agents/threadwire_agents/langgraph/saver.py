@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +23,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
 )
+from langgraph.pregel import Pregel
 
 _ERROR = "__error__"
 """The channel of what a task has failed with."""
@@ -45,6 +46,16 @@ def check_saver(saver: Saver) -> None:
         raise ValueError(
             f"the checkpointer {type(saver).__name__} can't be used asynchronously; use its async variant"
         )
+
+
+def saver_for(graph: Pregel[Any, Any, Any, Any], saver: Saver) -> Saver:
+    """The checkpointer that gives back values of the types that the graph's schemas name.
+
+    In LangGraph's strict mode (`LANGGRAPH_STRICT_MSGPACK`) it gives back those that it was told of, which is
+    done where a graph is compiled with it.
+    """
+    types = getattr(graph, "_serde_allowlist", None)
+    return saver if types is None else saver.with_allowlist(types)
 
 
 class HeadSaver(Saver):
@@ -129,6 +140,12 @@ class HeadSaver(Saver):
         if not given.get("checkpoint_ns"):
             self.head = checkpoint["id"]
             self._saved(checkpoint["id"], given.get("checkpoint_id"), checkpoint)
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> HeadSaver:
+        # Asked for by each subgraph, of its own types; a clone would have a head of its own.
+        self._inner = self._inner.with_allowlist(extra_allowlist)
+        self.serde = self._inner.serde
+        return self
 
     # the rest is the inner one's
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
 
 from tests.support.engine import Commands, engine, follow, say
+from tests.support.graph_client import client_of, resume
 from threadwire.core.errors import StoreUnavailable
 from threadwire.engine.threads import Threads
 from threadwire.stores.memory import MemoryStore
@@ -129,3 +133,52 @@ async def test_a_file_that_is_no_database_is_told_of_by_its_name(tmp_path: Path)
     with pytest.raises(StoreUnavailable, match=r"t-checkpoints\.db can't be opened"):
         async with engine(LangGraphAgent(graph(), name="g"), store=SQLiteStore(tmp_path / "t.db")):
             pass
+
+
+@dataclass
+class Item:
+    name: str
+
+
+@dataclass
+class Note:
+    text: str
+
+
+class State(MessagesState):
+    item: Item
+
+
+class Inner(TypedDict):
+    note: Note
+
+
+async def test_in_strict_mode_values_come_back_as_what_the_schemas_say_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("langgraph._internal._serde.STRICT_MSGPACK_ENABLED", True)
+    strict = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+    seen: list[Any] = []
+
+    async def write(state: Inner) -> Any:
+        return {"note": Note("a note")}
+
+    async def ask(state: Inner) -> Any:
+        seen.append(state["note"])
+        interrupt("go on?")
+
+    async def talk(state: State) -> Any:
+        seen.append(state.get("item"))
+        return {"item": Item("an item"), "messages": [AIMessage("done")]}
+
+    builder = StateGraph(State)
+    builder.add_node("sub", StateGraph(Inner).add_sequence([write, ask]).add_edge(START, "write").compile())
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "sub")
+    builder.add_edge("sub", "talk")
+    async with client_of(LangGraphAgent(builder.compile(), checkpointer=strict)) as client:
+        for _ in range(2):
+            await client.do("hi", "waiting")
+            await client.do(resume(dict.fromkeys(client.interrupts, "yes")), "completed")
+    note, item = Note("a note"), Item("an item")
+    assert seen == [note, note, None, note, note, item]
