@@ -180,12 +180,12 @@ class GraphThread:
         finally:
             self._updating = False
 
-    async def close(self, state: StateSnapshot, more: Sequence[Any] = ()) -> None:
+    async def close(self, state: StateSnapshot, more: Sequence[Any] = (), *, why: str = "cancelled") -> None:
         """Ends what the graph is in the midst of: drops its tasks, adds messages, and closes open calls."""
         updates = [[StateUpdate(None, END)]] if state.tasks else []
         before = self.messages(state)
         if self.shape.messages is not None:
-            added = [*more, *closing_messages([*before, *more], self.run.new_id)]
+            added = [*more, *closing_messages([*before, *more], self.run.new_id, why)]
             if added:
                 updates.append([StateUpdate(self.adding(added, before), START)])
         if updates:

@@ -327,6 +327,7 @@ async def test_what_a_graph_that_fails_was_to_carry_out_is_closed() -> None:
     async with client_of(LangGraphAgent(create_agent(model, [broken]))) as client:
         await client.do("go", "failed")
         assert client.state["messages"][-1]["status"] == "error"
+        assert client.texts[-1] == "tool: The run failed before the call had a result."
         await client.check()
         await goes_on(client)
 
