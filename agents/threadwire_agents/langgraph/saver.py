@@ -48,6 +48,12 @@ def check_saver(saver: Saver) -> None:
         )
 
 
+def own_saver(graph: Pregel[Any, Any, Any, Any]) -> Saver | None:
+    """The checkpointer that the graph was compiled with."""
+    found = graph.checkpointer
+    return found if isinstance(found, BaseCheckpointSaver) else None
+
+
 def saver_for(graph: Pregel[Any, Any, Any, Any], saver: Saver) -> Saver:
     """The checkpointer that gives back values of the types that the graph's schemas name.
 

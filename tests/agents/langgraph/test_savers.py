@@ -84,16 +84,18 @@ async def test_agents_share_it_and_it_closes_with_the_last(tmp_path: Path) -> No
 async def test_a_deleted_thread_leaves_no_checkpoints(tmp_path: Path) -> None:
     kept = InMemorySaver()
     own = InMemorySaver()
+    made = InMemorySaver()
     agents = {
         "beside": LangGraphAgent(graph(), name="beside"),
         "given": LangGraphAgent(lambda: graph(), name="given", checkpointer=kept),
         "own": LangGraphAgent(graph(own), name="own"),
+        "made": LangGraphAgent(lambda: graph(made), name="made"),
     }
     async with engine(*agents.values(), store=SQLiteStore(tmp_path / "t.db")) as threads:
         for name in agents:
             await talk(threads, name, name)
             assert await threads.delete(name)
-            saver = {"given": kept, "own": own}.get(name) or agents["beside"]._beside
+            saver = {"given": kept, "own": own, "made": made}.get(name) or agents["beside"]._beside
             assert saver is not None
             assert [found async for found in saver.alist({"configurable": {"thread_id": name}})] == []
 
