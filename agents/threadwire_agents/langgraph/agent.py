@@ -111,8 +111,12 @@ class LangGraphAgent(Agent):
         return self._serving(store)
 
     async def deleted(self, thread: str) -> None:
-        async with self._source.open(self._config(thread, {}), access="threads.update") as graph:
-            await self._saver(graph).adelete_thread(thread)
+        known = self._checkpointer or self._beside
+        if known is not None:
+            await known.adelete_thread(thread)
+        if self._checkpointer is None and self._source.fresh:
+            async with self._source.open(self._config(thread, {}), access="threads.update") as graph:
+                await self._saver(graph).adelete_thread(thread)
 
     def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
         shape = self._shape
