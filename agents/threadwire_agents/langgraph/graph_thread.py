@@ -17,6 +17,7 @@ from langgraph.graph import END, START
 from langgraph.types import StateSnapshot, StateUpdate
 
 from threadwire.core.draft import RESERVED
+from threadwire.core.errors import Refused
 from threadwire.core.operations import Json
 from threadwire.engine.run import Run
 
@@ -77,21 +78,28 @@ class GraphThread:
         self.saver.read = None
         return await self.graph.aget_state(self.config)
 
-    async def state_or_before(self) -> StateSnapshot:
-        """The state; where the graph can't go on from it, the last one before that it can, without tasks.
+    async def shown_or_before(self) -> StateSnapshot:
+        """The state, shown as that of a cut run; where it is of no use, the last one before, without tasks.
 
-        So it is when a node has written what another one's schema refuses: it fails before each next task,
-        for ever.
+        It is of none where a node has written what another one's schema refuses, since that fails before each
+        next task, for ever; or where it is larger than states may be.
         """
         while True:
             try:
-                return await self.state()
+                state = await self.state()
             except CheckpointLost:
                 raise
             except Exception:
                 if self.saver.read is None:
                     raise  # it is the checkpointer that has failed
-                before = (self.saver.read.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+            else:
+                try:
+                    self.show(state, cut=True)
+                    return state
+                except Refused:
+                    if self.saver.read is None:
+                        raise  # nothing could be less
+            before = (self.saver.read.parent_config or {}).get("configurable", {}).get("checkpoint_id")
             self._unnamed.clear()
             self.saver.head = self.checkpoints.head = before
             if before is not None:

@@ -44,7 +44,7 @@ async def keep_partial(thread: GraphThread, why: str, *, save: bool = True) -> b
 
 async def save_partial(thread: GraphThread, unsaved: Any) -> None:
     """Puts what a run left into the graph's own state."""
-    state = await thread.state_or_before()
+    state = await thread.shown_or_before()
     messages = thread.messages(state)
     known = {message.id for message in messages}
     more: list[Any] = [message_from_json(item) for item in unsaved["messages"] if item.get("id") not in known]

@@ -23,6 +23,7 @@ from tests.support.engine import say
 from tests.support.graph_client import GraphClient, Hold, client_of, resume, scripted, tool_result
 from tests.support.graphs import Piece, assert_equal_to_graph, call_piece, last_piece
 from tests.support.scenarios import chain
+from threadwire.core.frames import Limits
 from threadwire.engine.settings import Settings
 from threadwire_agents.langgraph import LangGraphAgent
 
@@ -365,6 +366,27 @@ async def test_a_value_that_the_graph_refuses_fails_the_run_and_not_the_thread()
         await client.do({**say("two instead", "edited"), "sourceId": "refused"}, "completed")
         assert client.texts[3:] == ["human: two instead", "ai: counted", "ai: 2 it is"]
         await client.check()
+
+
+async def test_a_state_that_is_too_large_fails_the_run_and_not_the_thread() -> None:
+    class Filled(MessagesState):
+        filling: str
+
+    async def fill(state: Filled) -> dict[str, Any]:
+        return {"filling": "x" * int(state["messages"][-1].text)}
+
+    async def end(state: Filled) -> dict[str, Any]:
+        return {"messages": [AIMessage("filled")]}
+
+    settings = Settings(show_errors=True, limits=Limits(max_state_bytes=4096))
+    async with client_of(LangGraphAgent(chain(fill, end, schema=Filled)), settings=settings) as client:
+        await client.do("1000", "completed")
+        await client.do("5000", "failed")
+        assert "larger than 4096 bytes" in client.run
+        assert (len(client.state["filling"]), client.texts[-1]) == (1000, "human: 5000")
+        await client.check()
+        await goes_on(client, "2000")
+        assert len(client.state["filling"]) == 2000
 
 
 async def test_a_message_that_the_graph_refuses_is_rejected_and_leaves_nothing() -> None:
