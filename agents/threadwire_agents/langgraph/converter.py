@@ -148,8 +148,8 @@ class Converter:
 
     def finish(self) -> None:
         """The graph's stream is over: nothing runs any more."""
-        self._remove("tasks")
-        self._remove("tools")
+        self.remove("tasks")
+        self.remove("tools")
         for scope in self._scopes.values():
             scope.ended = scope.interrupted = False
             scope.tasks.clear()
@@ -165,6 +165,10 @@ class Converter:
     def put(self, path: Path, value: Json) -> None:
         """Puts something else in the server's part of the state."""
         self._set((RESERVED, *path), value)
+
+    def remove(self, area: str) -> None:
+        """Takes a member out of the server's part of the state, if it is there."""
+        self._delete((RESERVED, area))
 
     # events
 
@@ -290,7 +294,7 @@ class Converter:
         """Takes out what streamed where the graph has no list for it."""
         if scope is self._root and not self._conversation:
             scope.own_list.forget()
-            self._remove("streaming")
+            self.remove("streaming")
 
     # the other modes
 
@@ -414,9 +418,6 @@ class Converter:
         parent = value_at(self._access.document, path[:-1])
         if type(parent) is dict and path[-1] in parent:
             self._access.document.delete(path)
-
-    def _remove(self, area: str) -> None:
-        self._delete((RESERVED, area))
 
 
 def _tool_call(given: Any) -> str | None:

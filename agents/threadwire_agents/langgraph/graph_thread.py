@@ -231,6 +231,7 @@ class GraphThread:
             elif value is not None:
                 values[name] = self.shape.whole(name, plain(value))
         self.checkpoints.forget()
+        self.converter.remove("branches")
         if values:
             await self.update(values)
             await self.settle()

@@ -454,6 +454,7 @@ async def test_a_conversation_goes_on_though_the_checkpoints_are_lost() -> None:
     assert len(client.state["messages"]) == 8
     client = await lost.play(regenerates("f", "m-a"))
     assert [message["content"] for message in client.state["messages"]] == ["one", "answer 1 to one"]
+    assert "m-b" not in client.state["threadwire"].get("branches", {})
     client = await lost.play(switches("g", "m-b"))
     assert client.commands.last("g").error is not None
     assert client.run == "completed"
