@@ -90,8 +90,8 @@ class LangGraphAgent(Agent):
             self._shape = Shape(source.graph, input=input)
             if checkpointer is None:
                 self._checkpointer = own_saver(source.graph)
-        if self._checkpointer is not None:
-            check_saver(self._checkpointer)
+        if checkpointer is not None:
+            check_saver(checkpointer)
 
     # served
 
@@ -193,10 +193,13 @@ class LangGraphAgent(Agent):
             return Shape(graph, input=self._input)
 
     def _saver(self, graph: Graph) -> Saver:
-        for saver in (self._checkpointer, own_saver(graph), self._beside):
-            if saver is not None:
-                return saver
-        raise AssertionError("the agent is not served")
+        saver = self._checkpointer
+        if saver is None:
+            saver = own_saver(graph)
+        if saver is None:
+            saver = self._beside
+        assert saver is not None, "the agent is not served"
+        return saver
 
 
 _LANGGRAPHS: Final = ("thread_id", "run_id", "task_id", "assistant_id", "graph_id")

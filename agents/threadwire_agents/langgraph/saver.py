@@ -12,7 +12,7 @@ import asyncio
 import concurrent.futures
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -40,18 +40,28 @@ class CheckpointLost(Exception):
     """The checkpointer doesn't have what was noted of the thread, as after a restart of one in memory."""
 
 
+_ASYNC_IN_NAME: Final = "langgraph.checkpoint.sqlite.SqliteSaver"
+"""Has the async methods too, each of which only says that there are none."""
+
+
 def check_saver(saver: Saver) -> None:
     """Raises ValueError for a checkpointer that has no async side."""
-    if type(saver).aget_tuple is BaseCheckpointSaver.aget_tuple:
+    read = type(saver).aget_tuple
+    if read is BaseCheckpointSaver.aget_tuple or f"{read.__module__}.{read.__qualname__}".startswith(
+        f"{_ASYNC_IN_NAME}."
+    ):
         raise ValueError(
             f"the checkpointer {type(saver).__name__} can't be used asynchronously; use its async variant"
         )
 
 
 def own_saver(graph: Pregel[Any, Any, Any, Any]) -> Saver | None:
-    """The checkpointer that the graph was compiled with."""
+    """The checkpointer that the graph was compiled with. Raises ValueError for one that has no async side."""
     found = graph.checkpointer
-    return found if isinstance(found, BaseCheckpointSaver) else None
+    if not isinstance(found, BaseCheckpointSaver):
+        return None
+    check_saver(found)
+    return found
 
 
 def saver_for(graph: Pregel[Any, Any, Any, Any], saver: Saver) -> Saver:

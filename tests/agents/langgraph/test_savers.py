@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -98,6 +102,36 @@ async def test_a_deleted_thread_leaves_no_checkpoints(tmp_path: Path) -> None:
             saver = {"given": kept, "own": own, "made": made}.get(name) or agents["beside"]._beside
             assert saver is not None
             assert [found async for found in saver.alist({"configurable": {"thread_id": name}})] == []
+
+
+class NoAsync(BaseCheckpointSaver[Any]):
+    """As PostgresSaver, it leaves the async methods to the base class."""
+
+
+@pytest.fixture(params=["sqlite", "other"])
+def no_async(request: pytest.FixtureRequest) -> Iterator[BaseCheckpointSaver[Any]]:
+    if request.param == "other":
+        yield NoAsync()
+        return
+    with closing(sqlite3.connect(":memory:")) as connection:
+        yield SqliteSaver(connection)
+
+
+def test_a_checkpointer_that_has_no_async_side_is_refused(no_async: BaseCheckpointSaver[Any]) -> None:
+    for make in (
+        lambda: LangGraphAgent(graph(no_async)),
+        lambda: LangGraphAgent(graph(), checkpointer=no_async),
+    ):
+        with pytest.raises(ValueError, match=f"{type(no_async).__name__} can't be used asynchronously"):
+            make()
+
+
+async def test_a_factorys_checkpointer_that_has_no_async_side_fails_the_run(
+    no_async: BaseCheckpointSaver[Any],
+) -> None:
+    async with client_of(LangGraphAgent(lambda: graph(no_async))) as client:
+        await client.do("hi", "failed")
+        assert "can't be used asynchronously" in client.run
 
 
 async def test_no_file_is_made_for_a_graph_with_a_checkpointer_of_its_own(tmp_path: Path) -> None:
