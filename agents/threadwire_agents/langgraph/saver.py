@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -24,6 +25,8 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.pregel import Pregel
+
+from threadwire.core.errors import AgentError
 
 _ERROR = "__error__"
 """The channel of what a task has failed with."""
@@ -134,7 +137,8 @@ class HeadSaver(Saver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        saved = await self._inner.aput(config, checkpoint, self._marked(metadata), new_versions)
+        with self._naming_what_fails(checkpoint["channel_values"].items()):
+            saved = await self._inner.aput(config, checkpoint, self._marked(metadata), new_versions)
         self._move(config, checkpoint)
         return saved
 
@@ -146,7 +150,22 @@ class HeadSaver(Saver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         # From the thread of a node that isn't async: of a subgraph it calls, never of the graph itself.
-        return self._inner.put(config, checkpoint, self._marked(metadata), new_versions)
+        with self._naming_what_fails(checkpoint["channel_values"].items()):
+            return self._inner.put(config, checkpoint, self._marked(metadata), new_versions)
+
+    @contextmanager
+    def _naming_what_fails(self, values: Iterable[tuple[str, Any]]) -> Iterator[None]:
+        """Raises AgentError for a value that can't be stored; the checkpointer's own error names none."""
+        try:
+            yield
+        except TypeError:
+            for name, value in values:
+                try:
+                    self.serde.dumps_typed(value)
+                except TypeError as error:
+                    text = f"the graph can't store what was written to {name!r}: {error}"
+                    raise AgentError(text, code="value-not-storable") from error
+            raise
 
     def _marked(self, metadata: CheckpointMetadata) -> Any:
         return {**metadata, **self._metadata}
@@ -176,13 +195,15 @@ class HeadSaver(Saver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        await self._inner.aput_writes(config, _whole(writes), task_id, *path)
+        with self._naming_what_fails(writes):
+            await self._inner.aput_writes(config, _whole(writes), task_id, *path)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        self._inner.put_writes(config, _whole(writes), task_id, *path)
+        with self._naming_what_fails(writes):
+            self._inner.put_writes(config, _whole(writes), task_id, *path)
 
     async def alist(
         self,

@@ -213,11 +213,33 @@ async def test_a_graph_that_goes_on_for_too_long_fails_by_its_limit_and_can_be_t
         "on", lambda state: END if state["messages"][-2].content == "again" else "on", ["on", END]
     )
     async with talk_to(builder.compile(), config={"recursion_limit": 3}) as talk:
-        await talk.say("hi", "failed")
+        run = await talk.say("hi", "failed")
+        assert run.error is not None
+        assert run.error.code == "recursion-limit"
+        assert talk.left("error") == {"code": "recursion-limit", "message": run.error.message}
         assert talk.conversation == ["human: hi", "ai: on", "ai: on", "ai: on"]
         await talk.check()
         await talk.say("again")
         assert talk.conversation[-2:] == ["human: again", "ai: on"]
+        await talk.check()
+
+
+async def test_a_value_that_no_checkpoint_holds_is_told_by_its_channel_and_the_thread_goes_on() -> None:
+    class State(MessagesState):
+        handle: Any
+
+    async def write(state: State) -> Any:
+        good = state["messages"][-1].text == "good"
+        return {"handle": 1 if good else (each for each in "odd"), "messages": [AIMessage("written")]}
+
+    async with talk_to(one_node(write, State)) as talk:
+        run = await talk.say("odd", "failed")
+        assert run.error is not None
+        assert run.error.code == "value-not-storable"
+        assert "'handle'" in run.error.message
+        await talk.check()
+        await talk.say("good")
+        assert talk.state["handle"] == 1
         await talk.check()
 
 
