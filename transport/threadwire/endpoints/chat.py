@@ -74,7 +74,10 @@ class _Chat:
         async def join() -> tuple[RunStream, bool]:
             thread = await stock.find(asked.body.thread_id, asked.token, agent)
             if not stock.begun(thread):
-                seed = self._seed(asked, stock.serving(thread, agent))
+                served = stock.serving(thread, agent)
+                # Before it is made: a request that is refused has no effect.
+                _check(asked.ask((), self._settings.new_id).commands, served)
+                seed = self._seed(asked, served)
                 id = asked.body.thread_id
                 thread = await stock.anonymous.make(id, agent=agent, token=token, seed=seed)
             abandoned = await stock.abandoned(thread)
@@ -114,7 +117,7 @@ class _Chat:
 
 
 def _check(commands: Sequence[dict[str, Json]], agent: Agent) -> None:
-    """Before the first is durable: a request that is refused has no effect."""
+    """Before the first is durable, since no other would be."""
     with _about_messages():
         for command in commands:
             agent.registry.read(command)
