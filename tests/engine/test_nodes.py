@@ -683,3 +683,21 @@ async def test_a_run_that_may_not_be_left_alone_goes_on_while_only_another_node_
             await reader.until_run("running")
             await asyncio.sleep(29)
             await reader.until_run("completed")
+
+
+@in_virtual_time
+async def test_what_became_of_a_repeated_command_is_told_after_the_state_that_shows_it() -> None:
+    async with nodes(2, Hub(links=Links(lost=1))) as (owner, other):
+        own, thread = await owner.get(), await other.get()
+        await (await send(owner, "hello")).until("c1", "applied")
+        await own.runner.ended()
+        assert thread.document.root == {}, "it has not heard of it"
+        told: list[Any] = []
+        await thread.submit(
+            "c1",
+            say("hello"),
+            strategy=None,
+            watcher=lambda state: told.append((state.status, thread.document.root.get("said"))),
+        )
+        assert told == [("applied", ["hello"])]
+        assert thread.run_info.status == "completed"

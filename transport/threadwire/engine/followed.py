@@ -358,6 +358,8 @@ class FollowedIntake(Intake):
                 raise CommandError("too-many-pending", f"{limit} commands wait already")
             record = submission.record
             check_same(record, encoded)
+            if not submission.created:
+                await thread.flush()  # what became of it is told after the state that shows it
             state = CommandState(
                 thread=thread.id, id=id, status=record.status, seq=record.seq, error=record.error
             )

@@ -212,7 +212,12 @@ class Nodes:
         return new
 
     def _watch_on(self, new: Thread, old: Thread) -> None:
-        if adopted := new.intake.adopt(old.intake):
+        adopted = new.intake.adopt(old.intake)
+        if not adopted:
+            return
+        if isinstance(new, Followed):
+            self.wake_owner(new)  # what became of them is told after the state that shows it
+        else:
             self._threads.spawn(self._tell_adopted(new, adopted))
 
     async def _tell_adopted(self, new: Thread, adopted: list[tuple[str, Watcher]]) -> None:
@@ -224,9 +229,6 @@ class Nodes:
             except StoreError:
                 await asyncio.sleep(_RETRY_S)
             else:
-                if isinstance(new, Followed):
-                    self.mark(new)
-                    self.wake_owner(new)
                 return
 
     def promote(self, followed: Followed) -> asyncio.Task[None]:
