@@ -10,6 +10,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
+from tests.support.steps import Steps
 from tests.support.vectors import cases
 from threadwire.client.errors import (
     InvalidAdapter,
@@ -30,7 +31,11 @@ from threadwire.client.messages.model import (
     message_text,
     to_json,
 )
-from threadwire.client.messages.repository import ExportedMessageRepository, RepositoryItem
+from threadwire.client.messages.repository import (
+    ExportedMessageRepository,
+    MessageRepository,
+    RepositoryItem,
+)
 from threadwire.client.runtimes.actions import (
     AddToolResultOptions,
     ResumeRun,
@@ -799,3 +804,50 @@ async def test_model_that_gives_nonsense_fails_its_run() -> None:
     async with LocalRuntime(lambda options: 7) as runtime:  # type: ignore[arg-type, return-value]
         with pytest.raises(InvalidAdapter):
             await runtime.append("Hi")
+
+
+async def test_token_takes_the_same_steps_and_no_copy_in_a_long_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copies = 0
+    messages = MessageRepository.messages
+
+    def counted(self: MessageRepository, head_id: str | None = None) -> Any:
+        nonlocal copies
+        copies += 1
+        return messages(self, head_id)
+
+    async def steps_of(length: int) -> tuple[int, int]:
+        steps = Steps()
+        taken = (0, 0)
+
+        async def model(options: ChatModelRunOptions) -> AsyncIterator[dict[str, Any]]:
+            nonlocal taken
+            written, before = "", 0
+            for token in range(22):
+                if token == 2:
+                    before = copies
+                    steps.begin()
+                written += "token "
+                yield {"content": [{"type": "text", "text": written}]}
+            taken = steps.end(), copies - before
+
+        past = [{"role": "user" if at % 2 else "assistant", "content": f"{at}"} for at in range(length)]
+        async with LocalRuntime(model, initial_messages=past) as runtime:
+            runtime.subscribe(
+                lambda: (
+                    runtime.is_running,
+                    runtime.can_cancel,
+                    runtime.state,
+                    runtime.composer.can_send,
+                    runtime.composer.can_cancel,
+                )
+            )
+            await runtime.append("hello")
+            assert len(runtime.messages) == length + 2
+        return taken
+
+    monkeypatch.setattr(MessageRepository, "messages", counted)
+    short, long = await steps_of(10), await steps_of(2000)
+    assert short == long
+    assert long[1] == 0

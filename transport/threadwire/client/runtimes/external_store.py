@@ -147,6 +147,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         self._synced: list[ThreadMessage] = []  # what the repository was given last
         self._places: dict[str, int] = {}  # id -> where it is in there
         self._given: object = None  # the version of what `_synced` was made of
+        self._identical = False  # `_synced` has the very objects of that version
         self._synced_version = -1
         self._optimistic: ThreadMessage | None = None
         self._optimistic_parent: str | None = None
@@ -445,8 +446,11 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
             if repository is not None:
                 tail = self._sync_repository(repository, None if old is None else old.message_repository)
             else:
-                tail = self._sync_messages(self._converted(adapter))
+                messages = self._converted(adapter)
+                tail = self._sync_messages(messages)
             self._show(tail, bool(adapter.is_running))
+            if self._identical and self._optimistic is None and isinstance(messages, tuple):
+                self._repository.adopt(messages)
         self._adapter = adapter
         capabilities = _capabilities(adapter)
         if capabilities != self._capabilities:
@@ -461,11 +465,13 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
 
     def _sync_messages(self, messages: Sequence[ThreadMessage]) -> str | None:
         """Puts the messages into the repository, one below the other; returns the last one's id."""
-        if isinstance(messages, Successor) and messages.previous is self._given:
-            same = messages.unchanged
+        known = self._given is not None
+        if known and isinstance(messages, Successor) and messages.previous is self._given:
+            same, identical = messages.unchanged, self._identical
         else:
-            same = common_prefix(self._synced, messages)
-        self._given = None
+            same, identical = common_prefix(self._synced, messages), False
+        identical = identical or same == 0  # others may only be equal to those that are kept
+        self._given, self._identical = None, False
         added = _checked(messages[same:], same)
         kept: list[ThreadMessage] = []
         ids: set[str] = set()
@@ -493,7 +499,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         self._synced[same:] = kept
         self._places.update((message.id, same + place) for place, message in enumerate(kept))
         if unique and isinstance(messages, Successor):
-            self._given = messages.version
+            self._given, self._identical = messages.version, identical
         for message_id in list(self._evictions):
             self._evictions.discard(message_id)
             if message_id not in self._places and message_id in self._repository:
@@ -511,7 +517,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
                 if item.message.id not in loaded:
                     self._repository.delete(item.message.id)
             self._evictions.clear()
-        self._synced, self._places, self._given = [], {}, None
+        self._synced, self._places, self._given, self._identical = [], {}, None, False
         head_id = exported.head_id
         if not isinstance(head_id, str):
             head_id = exported.messages[-1].message.id if exported.messages else None
