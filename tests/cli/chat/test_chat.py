@@ -30,9 +30,14 @@ from threadwire.cli.chat.transcript import Entry
 from threadwire.cli.errors import UsageError
 from threadwire.client import connect
 from threadwire.client.messages.model import message_text
+from threadwire.client.runtimes.assistant_transport import AssistantTransportRuntime
 from threadwire.client.runtimes.server_threads import ServerThreads
 
 pytestmark = pytest.mark.anyio
+
+
+GATES: dict[str, asyncio.Event] = {}
+"""What `talker` waits for after the first word, by what it is told."""
 
 
 @threadwire.agent
@@ -60,6 +65,8 @@ async def talker(run: threadwire.Run) -> None:
         for word in ("You", " said", f" {text}"):
             messages[-1]["content"] += word
             await run.flush()
+            if word == "You" and text in GATES:
+                await GATES[text].wait()
         if text == "hang":
             await asyncio.sleep(3600)
 
@@ -71,7 +78,7 @@ async def serving() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-async def chat(url: str, text: str, *options: str) -> tuple[int, str, str]:
+async def chat(url: str, text: str | bytes, *options: str) -> tuple[int, str, str]:
     """Exit status, output and errors of the command with `text` on its input."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -80,7 +87,7 @@ async def chat(url: str, text: str, *options: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await process.communicate(text.encode())
+    out, errors = await process.communicate(text.encode() if isinstance(text, str) else text)
     assert process.returncode is not None
     return process.returncode, out.decode(), errors.decode()
 
@@ -109,6 +116,9 @@ async def test_what_goes_wrong_over_a_pipe_is_one_line_and_a_status(tmp_path: Pa
             assert (status, errors.count("\n")) == (1, 1)
             status, _, errors = await chat(url, "x", "--attach", str(tmp_path / "missing"))
             assert (status, errors.startswith("threadwire: --attach")) == (2, True)
+            status, _, errors = await chat(url, "x", "--thread", "no id")
+            assert (status, errors.startswith("threadwire: a thread id is")) == (2, True)
+            assert await chat(url, b"\xff\xfe") == (1, "", "threadwire: the input is no text\n")
         status, _, errors = await chat("http://127.0.0.1:1", "x")
         assert (status, errors.count("\n")) == (1, 1)
 
@@ -118,8 +128,10 @@ def test_urls_are_those_of_the_server_or_its_websocket() -> None:
     assert websocket_url("https://h/base/") == "wss://h/base/ws"
     assert websocket_url("ws://h/ws") == "ws://h/ws"
     assert websocket_url("ws://h") == "ws://h/ws"
+    assert websocket_url("http://h/ws") == "ws://h/ws"
+    assert websocket_url("http://[::1]:80/base/ws/") == "ws://[::1]:80/base/ws"
     assert http_url("wss://h/base/ws") == "https://h/base"
-    for wrong in ("h:1", "ftp://h", "http://"):
+    for wrong in ("h:1", "ftp://h", "http://", "http://:80", "http://h:99999", "http://h:x", "http://[::1"):
         with pytest.raises(UsageError):
             websocket_url(wrong)
 
@@ -164,10 +176,12 @@ class Recorded:
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, keyboard: Any, screen: Recorded) -> None:
+    def __init__(self, keyboard: Any, screen: Recorded, runtime: AssistantTransportRuntime) -> None:
         self.type = keyboard.send_text
+        self.runtime = runtime
         self.screen = screen
         self.left: Leave | None = None
+        self.has_left = anyio.Event()
 
 
 @asynccontextmanager
@@ -175,12 +189,12 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
     settings = settings_of(url, agent)
     with create_pipe_input() as keyboard:
         screen = Recorded()
-        person = Person(keyboard, screen)
         async with (
             connect(settings.url) as connection,
             httpx.AsyncClient(base_url=url) as client,
             new_runtime(connection, thread, settings) as runtime,
         ):
+            person = Person(keyboard, screen, runtime)
             actions = Actions(
                 runtime, screen.say, threads=ServerThreads(client), new_id=lambda: "fresh", listed=[]
             )
@@ -189,6 +203,7 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
             async def talk() -> None:
                 with create_app_session(input=keyboard, output=DummyOutput()):
                     person.left = await terminal.talk()
+                person.has_left.set()
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(talk)
@@ -280,6 +295,39 @@ async def test_talk_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> Non
                 await person.screen.changed()
             kinds = [each.kind for each in person.screen.entries if each.kind in ("user", "text", "changed")]
             assert kinds == ["user", "text", "user", "text"]
+
+
+async def test_what_cannot_be_done_while_the_server_is_away_is_said(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        async with running(tmp_path) as server, at_terminal(server.url, agent="scripted") as person:
+            await server.kill()
+            person.type("/threads\r")
+            await person.screen.wait("the server doesn't answer")
+            person.type("/open no id\r")
+            await person.screen.wait("a thread id is")
+            person.type("waits for the server\r")
+            person.type("half a line\x03\x03")  # Ctrl-C: nothing can be stopped now
+            await person.has_left.wait()
+        assert person.left == Leave(None)
+
+
+async def test_messages_that_wait_for_their_turn_leave_the_answer_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = asyncio.Event()
+    monkeypatch.setitem(GATES, "one", gate)
+    with anyio.fail_after(30):
+        async with serving() as url, at_terminal(url) as person:
+            person.type("one\rtwo\rthree\r")
+            await person.runtime.wait(lambda: len(person.runtime.pending_commands) == 2)
+            await person.runtime.wait(lambda: "You" in map(message_text, person.runtime.messages))
+            gate.set()
+            await person.screen.wait("You said three")
+            assert [(each.kind, each.text) for each in person.screen.entries] == [
+                (kind, f"{said}{word}")
+                for word in ("one", "two", "three")
+                for kind, said in (("user", ""), ("text", "You said "))
+            ]
 
 
 async def test_empty_line_and_ctrl_d_leave() -> None:

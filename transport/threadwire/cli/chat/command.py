@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ from ...core.errors import ConnectionClosed, Refused
 from ..errors import StartupError
 from .arguments import ChatSettings, http_url
 from .pipe import ask
+from .printable import printable
 
 
 def chat(settings: ChatSettings) -> int:
@@ -36,16 +38,16 @@ def chat(settings: ChatSettings) -> int:
     """
     logging.getLogger("threadwire.client").addHandler(logging.NullHandler())
     logging.getLogger("threadwire.client").propagate = False
-    piped = not sys.stdin.isatty()
+    piped = not all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout))
     try:
         if piped:
             anyio.run(_pipe, settings)
         else:
             anyio.run(_terminal, settings)
     except* (ConnectionClosed, Refused, ClientError) as group:
-        raise StartupError(str(_first(group))) from None
+        raise StartupError(printable(str(_first(group)))) from None
     except* StartupError as group:
-        raise StartupError(str(_first(group))) from None
+        raise StartupError(printable(str(_first(group)))) from None
     return 0
 
 
@@ -68,7 +70,7 @@ def new_thread_id() -> str:
 
 
 async def _pipe(settings: ChatSettings) -> None:
-    text = (await anyio.to_thread.run_sync(sys.stdin.read)).strip()
+    text = (await anyio.to_thread.run_sync(_read)).strip()
     if not text and not settings.attachments:
         raise StartupError("there is nothing to send: the input is empty")
     thread = settings.thread or new_thread_id()
@@ -79,8 +81,22 @@ async def _pipe(settings: ChatSettings) -> None:
         await ask(runtime, text, settings.attachments, _write)
 
 
+def _read() -> str:
+    """All that is on the input."""
+    if sys.stdin is None:  # it was closed
+        return ""
+    try:
+        text = sys.stdin.read()
+        text.encode()  # where the input is read leniently, what is no text is half a character
+    except UnicodeError:
+        raise StartupError("the input is no text") from None
+    return text
+
+
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    if sys.stdout is None:  # it was closed
+        return
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
@@ -104,8 +120,18 @@ async def _terminal(settings: ChatSettings) -> None:
     ):
         threads = ServerThreads(client, agent=settings.agent)
         screen.say(f"agents: {', '.join(connection.agents)}   /help tells what there is")
+        here: str | None = None
         while thread is not None:
-            async with new_runtime(connection, thread, settings) as runtime:
+            async with AsyncExitStack() as stack:
+                try:
+                    runtime = await stack.enter_async_context(new_runtime(connection, thread, settings))
+                except Refused as error:
+                    if here is None:
+                        raise
+                    screen.say(f"{thread}: {error}")
+                    thread, here = here, None
+                    continue
+                here = thread
                 actions = Actions(runtime, screen.say, threads=threads, new_id=new_thread_id, listed=listed)
                 for path in settings.attachments:
                     await runtime.composer.add_attachment(path)
