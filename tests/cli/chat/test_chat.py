@@ -73,7 +73,7 @@ async def talker(run: threadwire.Run) -> None:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
-    app = threadwire.create_app(agents={"talker": talker}, store="memory:")
+    app = threadwire.create_app(agents={"talker": talker, "other": talker}, store="memory:")
     async with live_server(app) as (_, port):
         yield f"http://127.0.0.1:{port}"
 
@@ -343,7 +343,8 @@ async def test_command_talks_on_a_terminal() -> None:
         async with serving() as url:
             ours, theirs = pty.openpty()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url, "--thread", "t"),
+                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url),
+                *("--thread", "t", "--agent", "talker"),
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
@@ -360,6 +361,11 @@ async def test_command_talks_on_a_terminal() -> None:
             await read_until("/help tells what there is")
             os.write(ours, b"hello\r")
             await read_until("You said hello")
+            async with connect(websocket_url(url)) as connection, connection.open("o", agent="other"):
+                os.write(ours, b"/open o\r")
+                await read_until("o: the thread")  # it is another agent's: here it stays
+            os.write(ours, b"again\r")
+            await read_until("You said again")
             os.write(ours, b"/quit\r")
             with pytest.raises(OSError, match="Input/output"):  # it is gone
                 await read_until("never printed")
