@@ -29,9 +29,9 @@ from threadwire.cli.chat.terminal import RichScreen, Terminal
 from threadwire.cli.chat.transcript import Entry
 from threadwire.cli.errors import UsageError
 from threadwire.client import connect
-from threadwire.client.messages.model import message_text
 from threadwire.client.runtimes.assistant_transport import AssistantTransportRuntime
 from threadwire.client.runtimes.server_threads import ServerThreads
+from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from threadwire.cli.chat.transcript import Entry, Transcript, finished
-from threadwire.client.messages.like import from_thread_message_like
+from threadwire.messages.like import from_thread_message_like
 
 
 def user(id: str, text: str) -> Any:

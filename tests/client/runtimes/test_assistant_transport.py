@@ -14,7 +14,6 @@ import threadwire
 from tests.support.live_server import live_server
 from threadwire.client import CommandError, connect
 from threadwire.client.errors import InvalidAdapter, InvalidMessage, NotFound, NotNow
-from threadwire.client.messages.model import message_text
 from threadwire.client.runtimes.assistant_transport import (
     EXECUTING,
     AssistantTransportRuntime,
@@ -22,6 +21,7 @@ from threadwire.client.runtimes.assistant_transport import (
     TransportState,
 )
 from threadwire.client.runtimes.langchain_state import LangChainConverter
+from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
 

@@ -16,10 +16,6 @@ from threadwire.client.errors import (
     NotNow,
     NotSupported,
 )
-from threadwire.client.messages.external import ExternalMessageConverter
-from threadwire.client.messages.like import from_thread_message_like
-from threadwire.client.messages.model import ThreadMessage, message_text, to_json
-from threadwire.client.messages.repository import ExportedMessageRepository, RepositoryItem
 from threadwire.client.runtimes.actions import (
     AddToolResultOptions,
     AppendMessage,
@@ -34,6 +30,10 @@ from threadwire.client.runtimes.external_store import (
     RuntimeAdapters,
 )
 from threadwire.client.runtimes.queue import MessageQueue
+from threadwire.messages.external import ExternalMessageConverter
+from threadwire.messages.like import from_thread_message_like
+from threadwire.messages.model import ThreadMessage, message_text, to_json
+from threadwire.messages.repository import ExportedMessageRepository, RepositoryItem
 
 pytestmark = pytest.mark.anyio
 

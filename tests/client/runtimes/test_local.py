@@ -20,7 +20,16 @@ from threadwire.client.errors import (
     NotNow,
     NotSupported,
 )
-from threadwire.client.messages.model import (
+from threadwire.client.runtimes.actions import (
+    AddToolResultOptions,
+    ResumeRun,
+    ThreadSuggestion,
+    ToolApprovalAnswer,
+)
+from threadwire.client.runtimes.adapters import LoadedHistory, SpeechState
+from threadwire.client.runtimes.local import LocalAdapters, LocalRuntime
+from threadwire.messages.chat_model import ChatModelRunOptions, ChatModelRunResult, RunAborted
+from threadwire.messages.model import (
     CompleteStatus,
     IncompleteStatus,
     RequiresActionStatus,
@@ -31,20 +40,11 @@ from threadwire.client.messages.model import (
     message_text,
     to_json,
 )
-from threadwire.client.messages.repository import (
+from threadwire.messages.repository import (
     ExportedMessageRepository,
     MessageRepository,
     RepositoryItem,
 )
-from threadwire.client.runtimes.actions import (
-    AddToolResultOptions,
-    ResumeRun,
-    ThreadSuggestion,
-    ToolApprovalAnswer,
-)
-from threadwire.client.runtimes.adapters import LoadedHistory, SpeechState
-from threadwire.client.runtimes.chat_model import ChatModelRunOptions, ChatModelRunResult, RunAborted
-from threadwire.client.runtimes.local import LocalAdapters, LocalRuntime
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,12 @@ import httpx
 import msgspec
 
 from ...client.errors import ClientError
-from ...client.messages.model import ThreadAssistantMessage, ThreadUserMessage
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...client.runtimes.server_threads import ServerThreads
 from ...core.commands import Resume
 from ...core.errors import Refused
 from ...core.operations import Json
+from ...messages.model import ThreadAssistantMessage, ThreadUserMessage
 from ..errors import UsageError
 from .arguments import check_thread_id
 

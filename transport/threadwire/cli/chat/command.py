@@ -13,7 +13,6 @@ import anyio.to_thread
 
 from ...client.connection import Connection, connect
 from ...client.errors import ClientError
-from ...client.messages.mixed import convert_any_message
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...client.runtimes.attachments import (
     CompositeAttachmentAdapter,
@@ -23,6 +22,7 @@ from ...client.runtimes.attachments import (
 from ...client.runtimes.external_store import RuntimeAdapters
 from ...client.runtimes.langchain_state import LangChainConverter
 from ...core.errors import ConnectionClosed, Refused
+from ...messages.mixed import convert_any_message
 from ..errors import StartupError
 from .arguments import ChatSettings, http_url
 from .pipe import ask

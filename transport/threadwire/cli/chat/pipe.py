@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...client.messages.model import ThreadAssistantMessage, message_text
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
+from ...messages.model import ThreadAssistantMessage, message_text
 from ..errors import StartupError
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from ...client.messages.model import (
+from ...messages.model import (
     FileMessagePart,
     ImageMessagePart,
     IncompleteStatus,

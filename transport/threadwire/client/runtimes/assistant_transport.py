@@ -37,9 +37,7 @@ from ...core.errors import CommandError, ConnectionClosed, Refused
 from ...core.frames import Strategy
 from ...core.frames import Tool as ToolCall
 from ...core.operations import Json
-from ..connection import Connection
-from ..errors import InvalidMessage, NotFound, NotNow
-from ..messages.model import (
+from ...messages.model import (
     AudioMessagePart,
     DataMessagePart,
     FileMessagePart,
@@ -48,6 +46,8 @@ from ..messages.model import (
     ThreadMessage,
     replace,
 )
+from ..connection import Connection
+from ..errors import InvalidMessage, NotFound, NotNow
 from ..thread import Receipt, Thread
 from .actions import AddToolResultOptions, AppendMessage, StartRun
 from .adapters import Capabilities

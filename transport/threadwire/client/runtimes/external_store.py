@@ -15,11 +15,10 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import anyio.lowlevel
 
 from ...core.operations import Json
-from ..errors import InvalidAdapter, NotFound, NotNow, NotSupported
-from ..messages.auto_status import RUNNING
-from ..messages.external import ExternalMessageConverter
-from ..messages.like import MessageLike, from_thread_message_like, generate_id
-from ..messages.model import (
+from ...messages.auto_status import RUNNING
+from ...messages.external import ExternalMessageConverter
+from ...messages.like import MessageLike, from_thread_message_like, generate_id
+from ...messages.model import (
     TextMessagePart,
     ThreadAssistantMessage,
     ThreadMessage,
@@ -28,8 +27,9 @@ from ..messages.model import (
     message_text,
     original_messages,
 )
-from ..messages.repository import ExportedMessageRepository
-from ..messages.sharing import Successor, common_prefix
+from ...messages.repository import ExportedMessageRepository
+from ...messages.sharing import Successor, common_prefix
+from ..errors import InvalidAdapter, NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,

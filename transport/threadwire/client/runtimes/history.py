@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import anyio
 
-from ..messages.repository import RepositoryItem
+from ...messages.repository import RepositoryItem
 from .adapters import HistoryAdapter
 from .calling import call
 from .tasks import Tasks

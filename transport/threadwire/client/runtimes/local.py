@@ -15,10 +15,17 @@ import anyio
 import msgspec
 
 from ...core.operations import Json
-from ..errors import InvalidAdapter, MessageNotSent, NotFound, NotNow, NotSupported
-from ..messages.auto_status import COMPLETE, RUNNING, auto_status, is_pending
-from ..messages.like import MessageLike, from_thread_message_like, generate_id
-from ..messages.model import (
+from ...messages.auto_status import COMPLETE, RUNNING, auto_status, is_pending
+from ...messages.chat_model import (
+    ChatModelAdapter,
+    ModelContext,
+    RunConfig,
+    RunFunction,
+    run_function,
+    should_continue,
+)
+from ...messages.like import MessageLike, from_thread_message_like, generate_id
+from ...messages.model import (
     AssistantMetadata,
     RequiresActionStatus,
     RunningStatus,
@@ -27,13 +34,13 @@ from ..messages.model import (
     ToolCallMessagePart,
     replace,
 )
-from ..messages.repository import ExportedMessageRepository, RepositoryItem
+from ...messages.repository import ExportedMessageRepository, RepositoryItem
+from ..errors import InvalidAdapter, MessageNotSent, NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,
     AppendMessage,
     ResumeRun,
-    RunConfig,
     StartRun,
     ThreadSuggestion,
     ToolApprovalAnswer,
@@ -50,9 +57,8 @@ from .adapters import (
 )
 from .attachments import AttachmentAdapter
 from .calling import check_handler
-from .chat_model import ChatModelAdapter, ModelContext, RunFunction, run_function
 from .history import HistoryWriter
-from .local_run import LocalRun, ToolFunction, should_continue
+from .local_run import LocalRun, ToolFunction
 from .queue import Lane, MessageQueue, QueueItem
 from .suggestions import Suggestions
 from .tasks import Tasks

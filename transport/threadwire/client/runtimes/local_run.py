@@ -16,9 +16,21 @@ import anyio
 import msgspec
 
 from ...core.operations import Json
-from ..messages.auto_status import CANCELLED, COMPLETE, RUNNING, is_pending
-from ..messages.like import LikeMetadata
-from ..messages.model import (
+from ...messages.auto_status import CANCELLED, COMPLETE, RUNNING, is_pending
+from ...messages.chat_model import (
+    AbortSignal,
+    ChatModelRunOptions,
+    ModelContext,
+    ReadResult,
+    RunAborted,
+    RunConfig,
+    RunFunction,
+    is_stream,
+    read_result,
+    should_continue,
+)
+from ...messages.like import LikeMetadata
+from ...messages.model import (
     AssistantMessagePart,
     AssistantMetadata,
     IncompleteStatus,
@@ -29,19 +41,8 @@ from ..messages.model import (
     ToolCallMessagePart,
     replace,
 )
-from ..messages.repository import MessageRepository
-from .actions import RunConfig
+from ...messages.repository import MessageRepository
 from .calling import call
-from .chat_model import (
-    AbortSignal,
-    ChatModelRunOptions,
-    ModelContext,
-    ReadResult,
-    RunAborted,
-    RunFunction,
-    is_stream,
-    read_result,
-)
 
 log = logging.getLogger("threadwire.client")
 
@@ -49,26 +50,6 @@ ToolFunction: TypeAlias = Callable[[Json], Any]
 """Takes a call's arguments and returns its result; it may be a coroutine function."""
 
 TOO_MANY_STEPS = IncompleteStatus("tool-calls")
-
-
-def should_continue(message: ThreadAssistantMessage, human_tools: Sequence[str] | None) -> bool:
-    """Whether the model is to be called again: it made tool calls, and what has to be there is.
-
-    Without `human_tools` every call has to have its result; else only theirs have to. A call that
-    asks for approval has to be decided.
-    """
-    status = message.status
-    if not isinstance(status, RequiresActionStatus) or status.reason != "tool-calls":
-        return False
-    for part in message.content:
-        if not isinstance(part, ToolCallMessagePart) or not is_pending(part):
-            continue
-        if part.approval is not None:
-            if part.approval.is_open:
-                return False
-        elif human_tools is None or part.tool_name in human_tools:
-            return False
-    return True
 
 
 @dataclass(eq=False, kw_only=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from ...messages.like import generate_id
+from ...messages.model import FileMessagePart, ImageMessagePart, TextMessagePart, message_text
 from ..errors import InvalidAdapter, NotFound
-from ..messages.like import generate_id
-from ..messages.model import FileMessagePart, ImageMessagePart, TextMessagePart, message_text
 from .actions import AppendMessage
 from .subscribable import Subscribable
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import anyio
 
 from ...core.operations import Json
-from ..errors import NotFound, NotNow, NotSupported
-from ..messages.like import MessageLike
-from ..messages.model import (
+from ...messages.chat_model import RunConfig
+from ...messages.like import MessageLike
+from ...messages.model import (
     RunningStatus,
     SubmittedFeedback,
     ThreadAssistantMessage,
@@ -20,12 +20,12 @@ from ..messages.model import (
     message_text,
     replace,
 )
-from ..messages.repository import ExportedMessageRepository, MessageRepository
+from ...messages.repository import ExportedMessageRepository, MessageRepository
+from ..errors import NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,
     ResumeRun,
-    RunConfig,
     StartRun,
     ThreadSuggestion,
     ToolApprovalAnswer,

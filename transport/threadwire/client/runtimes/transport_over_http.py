@@ -17,11 +17,12 @@ import msgspec
 
 from ...core.commands import AddMessage, AddToolResult, Command
 from ...core.operations import Json
+from ...messages.auto_status import is_pending
+from ...messages.chat_model import ModelContext
+from ...messages.data_stream import DataStreamError, DataStreamMessage
+from ...messages.model import ThreadMessage, ToolCallMessagePart
+from ...messages.state_stream import StateStream
 from ..errors import InvalidAdapter, NotNow
-from ..messages.auto_status import is_pending
-from ..messages.data_stream import DataStreamError, DataStreamMessage
-from ..messages.model import ThreadMessage, ToolCallMessagePart
-from ..messages.state_stream import StateStream
 from .actions import AddToolResultOptions, AppendMessage, ResumeRun, StartRun
 from .assistant_transport import (
     EXECUTING,
@@ -31,7 +32,6 @@ from .assistant_transport import (
     user_message,
 )
 from .calling import call, check_handler
-from .chat_model import ModelContext
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
 from .local_run import ToolFunction
 from .tasks import Tasks

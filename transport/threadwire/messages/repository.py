@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ...core.operations import Json
-from ..errors import InvalidMessage, NotFound
+from ..core.operations import Json
 from .auto_status import auto_status
+from .errors import InvalidMessage, NotFound
 from .like import MessageLike, from_thread_message_like, generate_id, parts_of, read_like
 from .model import ThreadMessage
 

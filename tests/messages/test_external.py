@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.vectors import cases, normal
 from threadwire.client.errors import InvalidMessage
-from threadwire.client.messages.external import (
+from threadwire.messages.external import (
     ConverterMetadata,
     ExternalMessageConverter,
     convert_external_messages,
 )
-from threadwire.client.messages.langchain import convert_langchain_messages
-from threadwire.client.messages.model import (
+from threadwire.messages.langchain import convert_langchain_messages
+from threadwire.messages.model import (
     CompleteStatus,
     IncompleteStatus,
     RunningStatus,

@@ -14,9 +14,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from ...core.operations import Json
-from ..errors import InvalidMessage
+from ..core.operations import Json
 from .auto_status import auto_status
+from .errors import InvalidMessage
 from .joining import Output, OutputLike, UnreadableMessage, breaks, join, read_outputs
 from .like import (
     JoinStrategy,
