@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import threadwire
@@ -174,6 +175,22 @@ async def test_tool_that_fails_gives_an_error() -> None:
             await runtime.append("tool search")
             await runtime.idle()
             assert "no network" in _call(runtime).result
+
+
+async def test_tool_whose_own_task_is_cancelled_gives_an_error() -> None:
+    async def broken(args: Any) -> Any:
+        task = asyncio.ensure_future(anyio.sleep_forever())
+        await anyio.lowlevel.checkpoint()
+        task.cancel()
+        await task
+
+    with anyio.fail_after(20):
+        async with serving() as url, following(url, tools={"search": broken}) as runtime:
+            await runtime.append("tool search")
+            await runtime.idle()
+            assert "CancelledError" in _call(runtime).result
+            await runtime.append("still there")
+            await runtime.idle()
 
 
 async def test_tool_is_stopped_when_its_run_is() -> None:

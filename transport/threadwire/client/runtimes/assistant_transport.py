@@ -51,7 +51,7 @@ from ..errors import InvalidMessage, NotFound, NotNow
 from ..thread import Receipt, Thread
 from .actions import AddToolResultOptions, AppendMessage, StartRun
 from .adapters import Capabilities
-from .calling import call, check_handler
+from .calling import call, call_tool, check_handler
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
 from .local_run import ToolFunction
 from .tasks import Tasks
@@ -399,11 +399,8 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             self._executing[id] = scope
             self._refresh()
             try:
-                try:
-                    result, failed = await call(self._tools[tool_call.name], tool_call.args), False
-                except Exception as error:
-                    log.warning("the tool %s failed: %s", tool_call.name, error)
-                    result, failed = {"error": str(error)}, True
+                tool = self._tools[tool_call.name]
+                result, failed = await call_tool(tool_call.name, tool, tool_call.args)
                 await self._answer(tool_call, result, failed)
             except ConnectionClosed:
                 return

@@ -42,7 +42,8 @@ from ...messages.model import (
     replace,
 )
 from ...messages.repository import MessageRepository
-from .calling import call
+from .calling import call_tool
+from .tasks import is_cancelled
 
 log = logging.getLogger("threadwire.client")
 
@@ -108,6 +109,10 @@ class LocalRun:
         thread_id: str | None,
     ) -> None:
         """One call of the model. Raises what the model raises, once the message says so."""
+        over = self.signal.aborted
+        if over:
+            self._end(CANCELLED)
+            return
         before = self.message
         if max(len(before.metadata.steps), self.rounds) >= max_steps:
             self.set_status(TOO_MANY_STEPS)
@@ -126,14 +131,15 @@ class LocalRun:
         )
         try:
             with anyio.CancelScope() as self._scope:
-                if not self.signal.aborted:
-                    await self._take_answer(run, options, before)
+                await self._take_answer(run, options, before)
         except RunAborted:
             self._end(CANCELLED)
             return
         except anyio.get_cancelled_exc_class():
             self._end(CANCELLED)
-            raise
+            if is_cancelled():
+                raise
+            return  # something that the model waited for was cancelled
         except Exception as error:
             self._end(IncompleteStatus("error", error_json(error)))
             raise
@@ -175,11 +181,8 @@ class LocalRun:
         self._end(CANCELLED if self.signal.aborted else waiting)
 
     async def _call(self, part: Any, tools: Mapping[str, ToolFunction]) -> None:
-        try:
-            fields = {"result": await call(tools[part.tool_name], part.args), "is_error": False}
-        except Exception as error:
-            log.warning("the tool %s failed: %s", part.tool_name, error)
-            fields = {"result": {"error": str(error)}, "is_error": True}
+        result, failed = await call_tool(part.tool_name, tools[part.tool_name], part.args)
+        fields = {"result": result, "is_error": failed}
         self.results[part.tool_call_id] = fields
         if not self.is_gone and not self.superseded:
             message = self.message

@@ -84,6 +84,11 @@ class MessageQueue(Subscribable):
         """Those that go before."""
         return tuple(self._lanes["steer"])
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run goes on, or is about to begin."""
+        return self._running
+
     def enqueue(self, message: AppendMessage) -> None:
         """Puts a message at the end of the queue; it goes at once if nothing runs."""
         self._push("queue", message)
