@@ -104,6 +104,19 @@ async def test_message_is_shown_at_once_and_stays_the_same_when_it_arrives() -> 
             assert lengths == sorted(lengths)
 
 
+async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late(self: AssistantTransportRuntime) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(AssistantTransportRuntime, "_follow", late)  # it has no turn before who waits
+    with anyio.fail_after(20):
+        async with serving() as url, following(url) as runtime:
+            await runtime.append("one")
+            await runtime.idle()
+            assert texts(runtime) == ["one", "You said one"]
+            assert not runtime.is_running
+
+
 async def test_two_runtimes_on_one_thread_see_each_other_live() -> None:
     with anyio.fail_after(20):
         async with serving() as url, following(url) as here, following(url) as there:

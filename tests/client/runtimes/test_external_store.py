@@ -300,6 +300,30 @@ async def test_import_replaces_all_messages_and_tells_the_owner() -> None:
     assert ids(runtime) == ["a"]
 
 
+@pytest.mark.parametrize("converted", [False, True])
+async def test_list_may_be_changed_in_its_place(converted: bool) -> None:
+    def made(id: str, text: str) -> Any:
+        return {"id": id, "role": "user", "content": text} if converted else message(id, text=text)
+
+    mine = [made("a", "one")]
+    options: dict[str, Any] = {"convert_message": lambda like: like} if converted else {}
+    runtime = ExternalStoreRuntime(
+        ExternalStoreAdapter(messages=mine, on_new=nothing, set_messages=nothing, **options)
+    )
+    mine.append(made("b", "two"))
+    runtime.update(messages=mine)
+    assert [message_text(each) for each in runtime.messages] == ["one", "two"]
+    mine[1] = made("b", "three")
+    runtime.update(extras="something else")
+    assert [message_text(each) for each in runtime.messages] == ["one", "three"]
+    await runtime.delete_message("b")
+    runtime.update(extras="nothing new in the list: what is shown stays")
+    assert ids(runtime) == ["a"]
+    mine.clear()
+    runtime.update(messages=mine)
+    assert runtime.messages == ()
+
+
 async def test_updates_are_announced_to_subscribers_until_they_leave() -> None:
     runtime = runtime_of(message("a"))
     seen: list[list[str]] = []
@@ -344,6 +368,9 @@ async def test_change_is_waited_for() -> None:
         ({"message_repository": {}}, "message_repository"),
         ({"convert_message": 3}, "convert_message"),
         ({"on_everything": nothing}, "on_everything"),
+        ({"is_running": "yes"}, "is_running"),
+        ({"suggestions": None}, "suggestions"),
+        ({"adapters": None}, "adapters"),
     ],
 )
 async def test_wrong_adapter_is_refused_by_the_name_of_its_field(wrong: dict[str, Any], field: str) -> None:

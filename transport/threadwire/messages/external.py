@@ -128,6 +128,11 @@ class ExternalMessageConverter(Generic[T]):
         self._error: tuple[Json, ThreadMessage] | None = None
         self._version: object = None  # of the last result
 
+    @property
+    def sources(self) -> Sequence[T]:
+        """The messages that were converted last."""
+        return self._sources
+
     def convert(
         self,
         messages: Sequence[T],

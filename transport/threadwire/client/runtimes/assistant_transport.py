@@ -233,6 +233,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             if self.is_sending or self._has_calls_for_tools():
                 await thread.changed()
             else:
+                self._refresh()  # the end of the run, if it isn't shown yet
                 return
 
     @property

@@ -133,8 +133,8 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         runtime = ExternalStoreRuntime(ExternalStoreAdapter(messages=mine, on_new=add))
         runtime.update(messages=[*mine, another])
 
-    Messages are taken as immutable; a token costs what it does to one message, however many
-    there are.
+    Messages are taken as immutable: one that changes is another object, in the same list or in
+    another. A token costs what it does to one message, however many there are.
 
     Raises:
         InvalidAdapter: a handler can't be called, or there are no messages.
@@ -437,7 +437,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         repository = adapter.message_repository
         unchanged = (
             old is not None
-            and old.messages is adapter.messages
+            and self._are_known(adapter.messages, old.messages)
             and old.message_repository is repository
             and old.convert_message is adapter.convert_message
             and bool(old.is_running) == bool(adapter.is_running)
@@ -456,6 +456,13 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         if capabilities != self._capabilities:
             self._capabilities = capabilities
         self._notify()
+
+    def _are_known(self, messages: Sequence[T] | None, old: Sequence[T] | None) -> bool:
+        """Whether there is nothing new in the messages; a list may have changed in its place."""
+        if messages is not old or not isinstance(messages, list):
+            return messages is old
+        known: Sequence[Any] = self._synced if self._converter is None else self._converter.sources
+        return messages == known
 
     def _converted(self, adapter: ExternalStoreAdapter[T]) -> Sequence[ThreadMessage]:
         assert adapter.messages is not None
@@ -594,6 +601,12 @@ def _check(adapter: object) -> None:
     for name in ("is_disabled", "is_send_disabled", "is_loading"):
         if not isinstance(getattr(adapter, name), bool):
             raise InvalidAdapter(name, "a bool")
+    if adapter.is_running is not None and not isinstance(adapter.is_running, bool):
+        raise InvalidAdapter("is_running", "a bool or None")
+    if not isinstance(adapter.suggestions, list | tuple):
+        raise InvalidAdapter("suggestions", f"a list, not {type(adapter.suggestions).__name__}")
+    if not isinstance(adapter.adapters, RuntimeAdapters):
+        raise InvalidAdapter("adapters", f"RuntimeAdapters, not {type(adapter.adapters).__name__}")
     messages = adapter.messages
     if messages is not None and (not isinstance(messages, Sequence) or isinstance(messages, str)):
         raise InvalidAdapter("messages", f"a list of messages, not {type(messages).__name__}")
