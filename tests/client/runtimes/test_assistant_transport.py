@@ -105,16 +105,29 @@ async def test_message_is_shown_at_once_and_stays_the_same_when_it_arrives() -> 
 
 
 async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = asyncio.Event()
+
     async def late(self: AssistantTransportRuntime) -> None:
         await anyio.sleep_forever()
 
+    @threadwire.agent
+    async def slow(run: threadwire.Run) -> None:
+        for _ in run.commands:
+            run.state["messages"] = [{"type": "ai", "id": "a", "content": "One"}]
+            await run.flush()
+            await gate.wait()
+            run.state["messages"][0]["content"] += " two"
+
     monkeypatch.setattr(AssistantTransportRuntime, "_follow", late)  # it has no turn before who waits
+    app = threadwire.create_app(agents={"slow": slow}, store="memory:")
     with anyio.fail_after(20):
-        async with serving() as url, following(url) as runtime:
-            await runtime.append("one")
+        async with live_server(app) as (_, port), following(f"ws://127.0.0.1:{port}/ws") as runtime:
+            await runtime.append("go")
+            await runtime.wait(lambda: not runtime.pending_commands)
+            assert (texts(runtime), runtime.is_running) == (["One"], True)
+            gate.set()
             await runtime.idle()
-            assert texts(runtime) == ["one", "You said one"]
-            assert not runtime.is_running
+            assert (texts(runtime), runtime.is_running) == (["One two"], False)
 
 
 async def test_two_runtimes_on_one_thread_see_each_other_live() -> None:
