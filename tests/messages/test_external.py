@@ -74,6 +74,15 @@ def turn(index: int) -> list[dict[str, Any]]:
     ]
 
 
+def test_tool_calls_without_ids_are_named_after_their_message_and_place() -> None:
+    calls = [{"name": "search", "args": {}}, {"name": "find", "args": {}}]
+    for given, named in (({"id": "m1"}, "m1"), ({}, "unknown")):
+        message = {"type": "ai", "content": "", "tool_calls": calls, **given}
+        (converted,) = convert_external_messages([message], convert_langchain_messages)
+        ids = [part.tool_call_id for part in converted.content if part.type == "tool-call"]
+        assert ids == [f"lc-toolcall-{named}-0", f"lc-toolcall-{named}-1"]
+
+
 def test_a_token_converts_one_message() -> None:
     converted = []
 
