@@ -42,7 +42,7 @@ GATES: dict[str, asyncio.Event] = {}
 
 @threadwire.agent
 async def talker(run: threadwire.Run) -> None:
-    """Answers word by word; `hang` hangs, `fail` fails, `ask` asks, and files are counted."""
+    """Answers word by word; `hang` hangs, `fail` fails, `ask` asks, `size` has no ASCII."""
     messages = run.state.setdefault("messages", [])
     for command in run.commands:
         if isinstance(command, threadwire.Regenerate):
@@ -62,7 +62,7 @@ async def talker(run: threadwire.Run) -> None:
         if text == "ask":
             messages[-1]["content"] = f"You chose {await run.interrupt('which one?')}"
             continue
-        for word in ("You", " said", f" {text}"):
+        for word in ("You", " said", " Größe" if text == "size" else f" {text}"):
             messages[-1]["content"] += word
             await run.flush()
             if word == "You" and text in GATES:
@@ -121,6 +121,36 @@ async def test_what_goes_wrong_over_a_pipe_is_one_line_and_a_status(tmp_path: Pa
             assert await chat(url, b"\xff\xfe") == (1, "", "threadwire: the input is no text\n")
         status, _, errors = await chat("http://127.0.0.1:1", "x")
         assert (status, errors.count("\n")) == (1, 1)
+
+
+async def test_characters_that_the_output_cannot_have_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with anyio.fail_after(30):
+        async with serving() as url:
+            assert await chat(url, "size") == (0, "You said Gr??e\n", "")
+
+
+async def test_command_ends_when_nobody_reads_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = asyncio.Event()
+    monkeypatch.setitem(GATES, "hang", gate)
+    with anyio.fail_after(30):
+        async with serving() as url:
+            ours, theirs = os.pipe()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=theirs,
+            )
+            os.close(theirs)
+            assert process.stdin is not None
+            process.stdin.write(b"hang")
+            process.stdin.close()
+            assert await anyio.to_thread.run_sync(os.read, ours, 100) == b"You"
+            os.close(ours)
+            gate.set()
+            assert await process.wait() == 141  # as a shell tells of SIGPIPE
 
 
 def test_urls_are_those_of_the_server_or_its_websocket() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import uuid
@@ -38,6 +39,8 @@ def chat(settings: ChatSettings) -> int:
     """
     logging.getLogger("threadwire.client").addHandler(logging.NullHandler())
     logging.getLogger("threadwire.client").propagate = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what its encoding lacks is no reason to fail
     piped = not all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout))
     try:
         if piped:
@@ -46,6 +49,8 @@ def chat(settings: ChatSettings) -> int:
             anyio.run(_terminal, settings)
     except* (ConnectionClosed, Refused, ClientError) as group:
         raise StartupError(printable(str(_first(group)))) from None
+    except* BrokenPipeError:
+        raise BrokenPipeError from None
     except* StartupError as group:
         raise StartupError(printable(str(_first(group)))) from None
     return 0
