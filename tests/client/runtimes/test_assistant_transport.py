@@ -13,6 +13,7 @@ import pytest
 
 import threadwire
 from tests.support.live_server import live_server
+from tests.support.scripted_server import Peer, scripted_server
 from threadwire.client import CommandError, connect
 from threadwire.client.errors import InvalidAdapter, InvalidMessage, NotFound, NotNow
 from threadwire.client.runtimes.assistant_transport import (
@@ -22,6 +23,8 @@ from threadwire.client.runtimes.assistant_transport import (
     TransportState,
 )
 from threadwire.client.runtimes.langchain_state import LangChainConverter
+from threadwire.core.frames import CommandState, Open, Run, SendCommand, Snapshot, Update
+from threadwire.core.operations import Set
 from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +105,28 @@ async def test_message_is_shown_at_once_and_stays_the_same_when_it_arrives() -> 
                 assert shown == users[: len(shown)], "none comes twice, or goes again"
             lengths = [sum(id in users for id in ids) for ids in seen]
             assert lengths == sorted(lengths)
+
+
+async def test_message_is_shown_once_by_an_agent_that_keeps_no_ids() -> None:
+    state = [{"type": "human", "content": "one"}, {"type": "ai", "content": "You said one"}]
+
+    async def script(peer: Peer) -> None:
+        await peer.hear(Open)
+        await peer.say(Snapshot(thread="t", epoch=1, seq=1, state={}, run=None), Run(thread="t", run=None))
+        sent = await peer.hear(SendCommand)
+        await peer.say(CommandState(thread="t", id=sent.id, status="queued"))
+        await peer.say(
+            Update(thread="t", epoch=1, seq=2, ops=[Set(("messages",), state)]),
+            CommandState(thread="t", id=sent.id, status="applied", seq=2),
+        )
+
+    async with scripted_server(script) as url, following(url) as runtime:
+        seen: list[list[str]] = []
+        runtime.subscribe(lambda: seen.append(texts(runtime)))
+        await runtime.append("one")
+        await runtime.wait(lambda: texts(runtime)[1:] == ["You said one"] and not runtime.pending_commands)
+        assert ["one", ""] in seen  # at once, with a place for the answer
+        assert all(shown.count("one") == 1 for shown in seen)
 
 
 async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         self._on_error = on_error
         self._on_cancel = on_cancel
         self._pending: list[PendingCommand] = []
+        self._sent: set[str] = set()  # ids of commands that the thread was given
         self._executing: dict[str, anyio.CancelScope] = {}
         self._override: tuple[Json, Json] | None = None  # (the state it was made of, the state to show)
         self._shown: tuple[Json, ConnectionMetadata] | None = None
@@ -255,6 +256,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         thread = self.thread
         self._pending.append(pending)
         self._refresh()
+        self._sent.add(pending.id)
         try:
             receipt = await thread.send(command, id=pending.id, strategy=self._strategy)
         except BaseException as error:
@@ -345,7 +347,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         """Converts what there is now, if it is something new."""
         thread = self.thread
         state = self.agent_state
-        self._pending = [each for each in self._pending if not _has_landed(each, thread.state)]
+        self._pending = [each for each in self._pending if not self._has_landed(each, thread)]
         metadata = ConnectionMetadata(
             tuple(self._pending), self.is_sending, dict.fromkeys(self._executing, EXECUTING)
         )
@@ -361,7 +363,14 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             is_loading=False,
         )
 
+    def _has_landed(self, pending: PendingCommand, thread: Thread) -> bool:
+        """Whether the state has its effect, or never will."""
+        if pending.id in self._sent and not thread.awaits(pending.id):
+            return True
+        return _is_shown(pending, thread.state)
+
     def _drop(self, pending: PendingCommand) -> None:
+        self._sent.discard(pending.id)
         if pending in self._pending:
             self._pending.remove(pending)
         if self._followed is not None:
@@ -442,7 +451,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         return server if isinstance(server, dict) else {}
 
 
-def _has_landed(pending: PendingCommand, state: Json) -> bool:
+def _is_shown(pending: PendingCommand, state: Json) -> bool:
     """Whether a message that is being added stands in the state: the news of it may come after it."""
     command = pending.command
     if not isinstance(command, AddMessage) or command.message.id is None or not isinstance(state, dict):
