@@ -114,7 +114,7 @@ function Item({ rename }: { readonly rename: ThreadList["rename"] }): ReactNode 
   return (
     <ThreadListItemPrimitive.Root className="item">
       <ThreadListItemPrimitive.Trigger className="trigger" onDoubleClick={() => setDraft(title ?? "")}>
-        <span className="title">{name}</span>
+        <span className="title" dir="auto">{name}</span>
         <span className="about">
           {about?.agent}
           {about?.updated_at === undefined ? null : <time dateTime={new Date(about.updated_at * 1000).toISOString()}> · {ago(about.updated_at)}</time>}

@@ -34,6 +34,17 @@ export function CopyButton({ text, label }: { readonly text: () => string; reado
   return <IconButton icon={copied ? "check" : "copy"} label={copied ? "Copied" : label} onClick={copy} />;
 }
 
+/** A picture that the page has with it; broken ones are said to be. */
+export function InlinePicture({ src, alt }: { readonly src: string; readonly alt: string }): ReactNode {
+  const [broken, setBroken] = useState<string | null>(null);
+  if (broken !== src) return <img className="picture" src={src} alt={alt} onError={() => setBroken(src)} />;
+  return (
+    <span className="file faint">
+      <Icon name="alert" /> {alt || "A picture"}: it can't be shown
+    </span>
+  );
+}
+
 /** A value as JSON that people can read. */
 export function Json({ value }: { readonly value: unknown }): ReactNode {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
