@@ -145,8 +145,9 @@ export class Viewer {
       return before.shown;
     }
     const sources = messages.slice(from, to);
-    const like = this.#converter.convert(sources, { id, overlay });
-    if (like === null) return null;
+    const converted = this.#converter.convert(sources, { id, overlay });
+    if (converted === null) return null;
+    const like = withDistinctCalls(converted);
     const open = typeof like.content !== "string" && like.content.some((part) => part.type === "tool-call" && part.result === undefined);
     const shown: Shown = { id, like, status: COMPLETE, siblings: siblings, sending: null };
     cache.set(id, { sources, overlay, open, shown });
@@ -200,6 +201,25 @@ function statusOf({ like }: Shown, overlay: Overlay): MessageStatus {
   if (open.some((part) => part.approval !== undefined && part.approval.approved === undefined)) return WAITING_FOR_ANSWERS;
   if (open.some((part) => part.interrupt !== undefined || overlay.calls[part.toolCallId ?? ""] !== undefined)) return WAITING_FOR_CALLS;
   return COMPLETE;
+}
+
+/**
+ * Some models number their calls anew with each answer, and assistant-ui takes no two of one id in a message.
+ * The last keeps its id, since that is the one which may be open.
+ */
+function withDistinctCalls(like: ThreadMessageLike): ThreadMessageLike {
+  if (typeof like.content === "string") return like;
+  const seen = new Set<string>();
+  let twice = false;
+  const content = [...like.content].reverse().map((part) => {
+    if (part.type !== "tool-call") return part;
+    let id = part.toolCallId ?? "";
+    while (seen.has(id)) id = `${id}'`;
+    seen.add(id);
+    twice ||= id !== part.toolCallId;
+    return { ...part, toolCallId: id };
+  });
+  return twice ? { ...like, content: content.reverse() } : like;
 }
 
 const STATUSES = new WeakMap<Shown, Map<MessageStatus, Shown>>();
