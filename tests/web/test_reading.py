@@ -113,3 +113,27 @@ async def test_hostile_and_odd_texts_do_no_harm(windows: Windows, server: Server
         assert await heading.evaluate(LINES) == 1
         assert await page.page.evaluate(f"{VIEWPORT}.scrollWidth <= {VIEWPORT}.clientWidth")
         assert await page.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("secure", [True, False])
+async def test_messages_and_code_are_copied_wherever_the_page_is_served(
+    windows: Windows, server: Server, secure: bool
+) -> None:
+    async with windows(permissions=["clipboard-read", "clipboard-write"]) as page:
+        if not secure:  # as browsers do on pages of other machines without https
+            await page.page.add_init_script(
+                "window.clipboard = navigator.clipboard;"
+                "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
+            )
+        await page.open(server.url, "writer")
+        await page.say("**bold**\n\n```\nsome code\n```")
+        await page.answer("some code").wait_for()
+        await page.idle()
+        read = f"{'navigator' if secure else 'window'}.clipboard.readText()"
+        await page.page.get_by_role("button", name="Copy the code").click()
+        await page.page.get_by_role("button", name="Copied").wait_for()
+        assert await page.page.evaluate(read) == "some code"
+        message = page.page.locator(".message.assistant")
+        await message.get_by_role("button", name="Copy", exact=True).click()
+        await message.locator(".actions").get_by_role("button", name="Copied").wait_for()
+        assert await page.page.evaluate(read) == "**bold**\n\n```\nsome code\n```"

@@ -5,6 +5,14 @@ import { Icon } from "../ui/icons.js";
 
 const draftKey = (thread: string | null): string => `threadwire.draft.${thread ?? ""}`;
 
+function savedDraft(thread: string | null): string {
+  try {
+    return sessionStorage.getItem(draftKey(thread)) ?? "";
+  } catch {
+    return "";
+  }
+}
+
 function saveDraft(thread: string | null, text: string): void {
   try {
     if (text === "") sessionStorage.removeItem(draftKey(thread));
@@ -23,8 +31,8 @@ function useDraft(thread: string | null): void {
   const [isRestored, setRestored] = useState(false);
   useEffect(() => {
     if (!isShown) return;
-    const saved = sessionStorage.getItem(draftKey(thread));
-    if (saved && aui.thread().composer().getState().text === "") aui.thread().composer().setText(saved);
+    const saved = savedDraft(thread);
+    if (saved !== "" && aui.thread().composer().getState().text === "") aui.thread().composer().setText(saved);
     setRestored(true);
   }, [aui, thread, isShown]);
   useEffect(() => {

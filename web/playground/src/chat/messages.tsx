@@ -3,7 +3,7 @@ import type { CommandView } from "@threadwire/client";
 import { useCanBranch, useDismissCommand, useSendCommand } from "@threadwire/react";
 import { type ReactNode, useState } from "react";
 import { Icon } from "../ui/icons.js";
-import { InlinePicture, Json, Spinner } from "../ui/parts.js";
+import { CopyButton, InlinePicture, Json, Spinner } from "../ui/parts.js";
 import { Markdown } from "./markdown.js";
 import { isSafeLink } from "./markdown-blocks.js";
 import { ToolCall } from "./tool-call.js";
@@ -69,9 +69,7 @@ export function UserMessage(): ReactNode {
         <div className="below">
           <Branches />
           <ActionBarPrimitive.Root className="actions">
-            <ActionBarPrimitive.Copy className="icon-button" aria-label="Copy" title="Copy">
-              <Icon name="copy" />
-            </ActionBarPrimitive.Copy>
+            <CopyMessage />
             {canBranch ? (
               <ActionBarPrimitive.Edit className="icon-button" aria-label="Edit" title="Edit">
                 <Icon name="edit" />
@@ -152,9 +150,7 @@ export function AssistantMessage(): ReactNode {
       <div className="below">
         <Branches />
         <ActionBarPrimitive.Root className="actions" hideWhenRunning>
-          <ActionBarPrimitive.Copy className="icon-button" aria-label="Copy" title="Copy">
-            <Icon name="copy" />
-          </ActionBarPrimitive.Copy>
+          <CopyMessage />
           {canBranch ? (
             <ActionBarPrimitive.Reload className="icon-button" aria-label="Answer again" title="Answer again">
               <Icon name="reload" />
@@ -164,6 +160,11 @@ export function AssistantMessage(): ReactNode {
       </div>
     </MessagePrimitive.Root>
   );
+}
+
+function CopyMessage(): ReactNode {
+  const aui = useAui();
+  return <CopyButton label="Copy" text={() => aui.message().getCopyText()} />;
 }
 
 function Thinking(): ReactNode {

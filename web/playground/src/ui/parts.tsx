@@ -26,12 +26,27 @@ export function CopyButton({ text, label }: { readonly text: () => string; reado
     return () => clearTimeout(timer);
   }, [copied]);
   const copy = (): void => {
-    navigator.clipboard
-      ?.writeText(text())
+    copyText(text())
       .then(() => setCopied(true))
       .catch(() => say("The browser doesn't let this page copy."));
   };
   return <IconButton icon={copied ? "check" : "copy"} label={copied ? "Copied" : label} onClick={copy} />;
+}
+
+async function copyText(text: string): Promise<void> {
+  // Browsers give the clipboard to pages of this machine and of https only.
+  const clipboard = navigator.clipboard as Clipboard | undefined;
+  if (clipboard !== undefined) return clipboard.writeText(text);
+  const before = document.activeElement;
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "sr-only";
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  if (before instanceof HTMLElement) before.focus();
+  if (!copied) throw new Error("nothing was copied");
 }
 
 /** A picture that the page has with it; broken ones are said to be. */
