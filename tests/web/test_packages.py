@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.browser import require_browser
+from threadwire.endpoints.playground import FOLDER
 
 WEB = Path(__file__).parents[2] / "web"
 MODULES = WEB / "node_modules"
@@ -109,3 +113,9 @@ def test_types_hold_in_strict_projects_and_node_runs_what_comes_of_them(
     (project / "tsconfig.json").write_text(json.dumps(settings))
     _run(project, str(MODULES / ".bin" / "tsc"), "-p", ".")
     assert _run(project, "node", "out/use.js").split() == ['{"text":"ab"}', "function", "function", "1"]
+
+
+def test_page_is_small() -> None:
+    require_browser()
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in (FOLDER / "assets").iterdir()}
+    assert sum(sizes.values()) <= 250 * 1024, sizes

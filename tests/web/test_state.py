@@ -161,3 +161,43 @@ async def test_axe_finds_nothing_serious(windows: Windows, server: Server, colou
             await page.tab(tab)
             await page.page.locator(".inspector-panel .spinner").wait_for(state="detached")
             assert await page.axe() == []
+        for agent, text in (("asker", "ask"), ("asker", "card"), ("model", "pick")):
+            await page.open(server.url, agent)
+            await page.say(text)
+            await page.page.get_by_role("button", name="Answer", exact=True).wait_for()
+            assert await page.axe() == []
+
+
+async def test_all_of_a_chat_goes_by_keyboard(page: Window, server: Server) -> None:
+    await page.open(server.url, "assistant")
+    keyboard = page.page.keyboard
+
+    async def tab_to(label: str, key: str) -> None:
+        for _ in range(60):
+            await keyboard.press(key)
+            focused = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
+            if str(await page.page.evaluate(focused)).strip() == label:
+                return
+        pytest.fail(f"{label} isn't reached")
+
+    await page.composer.focus()
+    await keyboard.type("Send a postcard to Ada that says: Hello")
+    await keyboard.press("Enter")
+    await page.page.get_by_role("button", name="Approve").wait_for()
+    await tab_to("Approve", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.page.locator(".tool.done", has_text="send_postcard").wait_for()
+    await page.idle()
+    await page.composer.focus()
+    await tab_to("Edit", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.page.get_by_label("Edit the message").fill("What is 20 + 30?")
+    await keyboard.press("Enter")
+    await page.answer(re.compile(r"\b50\b")).wait_for()
+    await page.idle()
+    await tab_to("Branch before", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.user("Send a postcard").wait_for()
+    await tab_to("New thread", "Tab")
+    await keyboard.press("Enter")
+    await page.page.get_by_role("heading", name=re.compile("Talk to")).wait_for()
