@@ -361,3 +361,37 @@ test("observers see every message with its size", () => {
   connection.open("t2");
   expect(observer).toHaveBeenCalledTimes(2);
 });
+
+test("a server of another version of the protocol is left, and what a newer one adds is passed over", () => {
+  const { env, connection } = connected();
+  const thread = connection.open("t");
+  env.last.says({ type: "welcome", protocol: 1, agents: ["a"], limits: { max_hops: 3 }, server: "test/9", strategies: [], moods: 1 });
+  env.last.take();
+  env.last.says({ type: "weather", thread: "t", of: "tomorrow" }, snapshot(1, { t: "" }), { ...update(2, "a"), mood: "good" });
+  env.last.says({ type: "run", thread: "t", run: { id: "r", status: "pondering" } }, { type: "heartbeat", heads: { t: [1, 2], u: [1, 1] } });
+  env.draw();
+  expect(thread.getSnapshot()).toMatchObject({ state: { t: "a" }, active: false });
+  expect(env.last.take()).toEqual([]);
+  env.last.lose();
+  env.advance(250);
+  env.last.says({ type: "welcome", protocol: 2, agents: ["a"], limits: {}, server: "test/10", strategies: [] });
+  expect(connection.getStatus()).toMatchObject({ state: "closed", error: { closeCode: 1002 } });
+  env.advance(100_000);
+  expect(env.sockets).toHaveLength(2);
+  expect(thread.getSnapshot().state).toEqual({ t: "a" });
+});
+
+test("a frame of an unknown operation is asked for as a snapshot, and a huge one is taken", () => {
+  const { env, connection } = connected();
+  const thread = connection.open("t");
+  env.last.welcome();
+  env.last.says(snapshot(1, { t: "" }));
+  env.last.says({ ...update(2, ""), ops: [{ type: "rotate", path: ["t"] }] });
+  env.draw();
+  env.last.take();
+  const huge = "x".repeat(8 * 1024 * 1024);
+  env.last.says(snapshot(2, { t: huge }), update(3, huge));
+  env.draw();
+  expect((thread.state as { t: string }).t).toHaveLength(16 * 1024 * 1024);
+  expect(connection.getStatus().state).toBe("online");
+});
