@@ -151,6 +151,22 @@ async def test_network_that_comes_and_goes_loses_nothing(windows: Windows, serve
         assert await page.texts() == ["count 500 every 10", counted(500), *said]
 
 
+async def test_network_that_is_gone_without_a_word_is_noticed_soon(windows: Windows, server: Server) -> None:
+    async with line_to(server.port) as line, windows() as page:
+        page.may_lose_the_server = True
+        await page.open(f"http://127.0.0.1:{line.port}", "scripted")
+        await page.say("count 100 every 10")
+        await page.answer("1 2 3").wait_for()
+        line.stall()
+        await page.page.evaluate("dispatchEvent(new Event('offline'))")
+        await page.page.locator(".badge:not(.online)").wait_for()  # by itself after 45 seconds
+        line.mend()
+        await page.page.evaluate("dispatchEvent(new Event('online'))")
+        await page.answer(" 100").wait_for()
+        await page.idle()
+        assert await page.texts() == ["count 100 every 10", counted(100)]
+
+
 async def test_thread_that_is_gone_says_so(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
     await page.say("short-lived")
