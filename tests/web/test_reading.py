@@ -95,6 +95,29 @@ async def test_what_is_read_stays_in_place_as_earlier_messages_come_in(page: Win
     assert await first.evaluate(TOP) == pytest.approx(before, abs=60)
 
 
+async def test_place_in_the_chat_is_kept_while_something_else_is_shown(
+    windows: Windows, server: Server
+) -> None:
+    async with windows(viewport={"width": 400, "height": 800}) as page:
+        await page.open(server.url, "fast")
+        await page.say("history 60")
+        await page.answer("Message 59 with").wait_for()
+        await page.idle()
+        views = page.page.get_by_role("navigation", name="Views")
+        for top in (700, 0):
+            await page.page.evaluate(f"{VIEWPORT}.scrollTop = {top}")
+            await views.get_by_role("button", name="State").click()
+            await page.page.get_by_role("tree").wait_for()
+            assert not await page.composer.is_visible()
+            await views.get_by_role("button", name="Chat").click()
+            await page.composer.wait_for()
+            assert await page.page.evaluate(f"{VIEWPORT}.scrollTop") == top
+        await page.page.get_by_role("button", name="To the end of the conversation").click()
+        await views.get_by_role("button", name="State").click()
+        await views.get_by_role("button", name="Chat").click()
+        await page.until(AT_END)
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_hostile_and_odd_texts_do_no_harm(windows: Windows, server: Server, width: int) -> None:
     async with windows(viewport={"width": width, "height": 800}) as page:

@@ -125,8 +125,8 @@ function Page(): ReactNode {
           {shows("threads") ? (
             <ThreadListPane list={list} isOffline={isOffline} agents={agents} agent={agent} onAgent={(name) => { setAgent(name); open(null); }} onChosen={() => setPane("chat")} />
           ) : null}
-          {/* The chat stays: what is written in it would be lost. */}
-          <main className={shows("chat") ? "chat-pane" : "chat-pane sr-only"} inert={!shows("chat")}>
+          {/* The chat stays as it is: what is written in it, and where it is scrolled to, would be lost. */}
+          <main className={shows("chat") ? "chat-pane" : "chat-pane away"} inert={!shows("chat")}>
             <Chat thread={thread} isThere={isThere} title={thread === null ? undefined : (record?.title ?? "Thread")} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
           </main>
           {shows("state") ? (

@@ -60,6 +60,12 @@ export function InlinePicture({ src, alt }: { readonly src: string; readonly alt
   );
 }
 
+/** A text of a schema, in which `code` stands between backticks. */
+export function Described({ text }: { readonly text: string }): ReactNode {
+  const parts = text.split(/`([^`]+)`/);
+  return <p className="faint small">{parts.map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</p>;
+}
+
 /** A value as JSON that people can read. */
 export function Json({ value }: { readonly value: unknown }): ReactNode {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
