@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 
 import threadwire
 from tests.support.engine import Commands, Reader, follow, say
+from tests.support.faulty_store import at_once
 from tests.support.shared_store import Hub, Links, NodeStore
 from tests.support.virtual_time import in_virtual_time
 from threadwire.core.frames import Tool
 from threadwire.engine.agent import Agent, as_agent
 from threadwire.engine.followed import Followed
 from threadwire.engine.settings import Settings
+from threadwire.engine.shared import Place, Progress
 from threadwire.engine.threads import Threads
 
 
@@ -98,6 +100,18 @@ async def tool_frames(reader: Reader, within_s: float = 5) -> list[Tool]:
     return _tools(reader)
 
 
+def _count_readings(store: NodeStore) -> list[int]:
+    readings: list[int] = []
+    follow = store.follow
+
+    async def counted(places: Sequence[Place], *, rows: int) -> dict[str, Progress]:
+        readings.append(len(places))
+        return await follow(places, rows=rows)
+
+    store.follow = counted  # type: ignore[method-assign]
+    return readings
+
+
 @in_virtual_time
 async def test_the_node_that_opens_a_thread_first_owns_it_and_others_follow() -> None:
     async with nodes(3, Hub()) as (first, second, third):
@@ -118,6 +132,66 @@ async def test_readers_of_every_node_see_each_update_of_a_run_and_its_end() -> N
             assert [run and run.status for run in reader.runs] == [None, "running", "completed"]
             assert reader.position == readers[0].position
         assert len(readers[1].frames) > 4, "it was not seen as it happened"
+
+
+@in_virtual_time
+async def test_rows_go_to_followers_over_the_bus_and_are_not_read_from_the_store() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        readings = _count_readings(other.store)
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "count 50")
+        await reader.until(lambda: reader.state.get("count", "").startswith("0 1 2 "))
+        readings.clear()
+        await reader.until(lambda: reader.state["count"].endswith(" 48 "))
+        assert not readings
+        await reader.until_run("completed")
+        assert reader.state["count"].endswith(" 49 ")
+
+
+@in_virtual_time
+async def test_a_large_row_is_read_from_the_store_and_those_after_it_come_over_the_bus_again() -> None:
+    @threadwire.agent
+    async def wordy(run: threadwire.Run) -> None:
+        run.state["text"] = ""
+        for word in ("a", "b" * 20_000, "c", "d"):
+            run.append_text(("text",), word)
+            await asyncio.sleep(0.1)
+
+    async with nodes(2, Hub(), wordy) as (owner, other):
+        await owner.get()
+        readings = _count_readings(other.store)
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "go")
+        await reader.until(lambda: reader.state.get("text") == "a")
+        readings.clear()
+        await reader.until(lambda: reader.state["text"].endswith("d"))
+        assert len(readings) == 1
+        assert len(reader.state["text"]) == 20_003
+
+
+@in_virtual_time
+async def test_rows_that_come_late_twice_or_not_at_all_are_seen_once_and_in_order() -> None:
+    links = Links(lost=0.3, twice=0.5, delays_s=(0.0, 0.02, 0.3, 1.0))
+    async with nodes(3, Hub(links=links)) as running:
+        readers = [await follow(await node.get(), "msgpack") for node in running]
+        await send(running[0], "count 30")
+        for reader in readers:
+            await reader.until_run("completed")
+            assert reader.state["count"] == "".join(f"{number} " for number in range(30))
+
+
+@in_virtual_time
+async def test_a_thread_made_anew_under_the_same_name_is_not_taken_for_the_one_before() -> None:
+    hub = Hub()
+    async with nodes(2, hub) as (owner, other):
+        await (await send(owner, "hello")).until("c1", "applied")
+        reader = await follow(await other.get())
+        assert reader.state["said"] == ["hello"]
+        hub.links.lost = 1
+        assert await owner.threads.delete("t")
+        await (await send(owner, "another")).until("c1", "applied")
+        await reader.until(lambda: bool(reader.lost_subscribers) or reader.state["said"] == ["another"])
 
 
 @in_virtual_time
@@ -207,6 +281,25 @@ async def test_a_run_whose_owner_crashed_is_ended_by_another_node_within_the_lea
         for reader in readers:
             await reader.until_run("completed")
             assert reader.state["said"] == ["count 1000", "hello"]
+
+
+@in_virtual_time
+async def test_all_that_a_crashed_node_had_is_taken_up_within_the_lease_and_a_second() -> None:
+    hub = Hub(lease_s=2, links=Links(delays_s=(0.005,)))
+    async with nodes(3, hub) as (owner, *others):
+        for number in range(100):
+            thread = await owner.get(f"t{number}")
+            await thread.submit("c", say("hang"), strategy=None, watcher=Commands())
+        for number in range(100):
+            reader = await follow(await owner.get(f"t{number}"))
+            await reader.until(lambda reader=reader: (reader.state or {}).get("said") == ["hang"])  # type: ignore[misc]
+        owner.crash()
+        began = hub.now()
+        with anyio.fail_after(10):
+            while at_once(hub.disk.unfinished()):
+                await asyncio.sleep(0.05)
+        assert hub.now() - began < 2 + 1
+        assert all(len(node.threads.loaded()) > 10 for node in others), "one node has taken them all"
 
 
 @in_virtual_time

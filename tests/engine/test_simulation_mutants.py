@@ -16,6 +16,7 @@ from tests.support.shared_store import Hub, NodeStore
 from threadwire.engine.followed import Followed
 from threadwire.engine.intake import Intake
 from threadwire.engine.nodes import Nodes
+from threadwire.engine.orphans import Orphans
 from threadwire.engine.thread import Thread
 
 SEEDS = 250
@@ -106,8 +107,12 @@ async def _quietly(work: Any) -> None:
         return
 
 
+async def _nothing(orphans: Orphans, ids: list[str]) -> None:
+    pass
+
+
 def leaves_orphans(patch: Patch) -> None:
-    patch.setattr(Nodes, "_take_up", lambda nodes, orphans: None)
+    patch.setattr(Orphans, "_take", _nothing)
     patch.setattr(Nodes, "promote", lambda nodes, followed: None)
 
 

@@ -81,7 +81,7 @@ class Hub:
         self.out = False
         """Whether the database is down."""
         self.leases: dict[str, _Lease] = {}
-        self.origins: dict[tuple[str, str], tuple[Strategy, str | None]] = {}
+        self.origins: dict[tuple[str, str], str | None] = {}
         self.peers: dict[str, MemoryBus] = {}
         self.appends: list[tuple[str, Append]] = []
         """Those that were written, each with its node."""
@@ -145,7 +145,9 @@ class Hub:
             lease.version += 1
         lease.owner, lease.until, lease.parked = node, self.now() + self.lease_s, False
         self.note(thread)
-        return at_once(self.disk.acquire(thread, agent=None, now=now))
+        owned = at_once(self.disk.acquire(thread, agent=None, now=now))
+        assert owned is not None
+        return msgspec.structs.replace(owned, version=lease.version)
 
     def append(self, node: str, entry: Append, version: int) -> Exception | None:
         outcome: list[Exception | None] = []
@@ -173,9 +175,11 @@ class Hub:
         strategy: Strategy,
         origin: str | None,
     ) -> Submission | None:
-        submission = at_once(self.disk.submit(thread, command, body, context=context, limit=limit, now=now))
+        submission = at_once(
+            self.disk.submit(thread, command, body, context=context, limit=limit, now=now, strategy=strategy)
+        )
         if submission is not None and submission.created:
-            self.origins[thread, command] = (strategy, origin)
+            self.origins[thread, command] = origin
         return submission
 
     def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:
@@ -183,7 +187,7 @@ class Hub:
             thread: [
                 each.id
                 for each in held.open_commands.values()
-                if each.status == "queued" and self.origins[thread, each.id][1] is not None
+                if each.status == "queued" and self.origins[thread, each.id] is not None
             ]
             for thread in threads
             if (held := self.disk._threads.get(thread)) is not None
@@ -194,7 +198,7 @@ class Hub:
         held = self.disk._threads.get(thread)
         records = [] if held is None else [held.commands[id] for id in ids if id in held.commands]
         records.sort(key=lambda record: record.order)
-        return [Arrival(record, *self.origins[thread, record.id]) for record in records]
+        return [Arrival(record, self.origins[thread, record.id]) for record in records]
 
     def renew(self, node: str, epochs: Mapping[str, int]) -> set[str]:
         held = set()
@@ -228,7 +232,13 @@ class Hub:
 
     def standings(self, threads: Sequence[str]) -> list[Standing]:
         return [
-            Standing(thread, self.lease(thread).version, self.owner(thread))
+            Standing(
+                thread,
+                self.disk._threads[thread].epoch,
+                self.lease(thread).version,
+                self.owner(thread),
+                max(self.lease(thread).until - self.now(), 0.0),
+            )
             for thread in threads
             if thread in self.disk._threads
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import anyio
@@ -13,6 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from threadwire.core.errors import StoreUnavailable
 
+from ..checkpoints_file import checkpoints_file
 from .saver import Saver
 
 _SQLITE: Final = "sqlite:///"
@@ -68,12 +68,6 @@ async def saver_beside(url: str) -> AsyncIterator[Saver]:
             del _open[url]
             with anyio.CancelScope(shield=True):
                 await shared.stack.aclose()
-
-
-def checkpoints_file(path: str) -> Path:
-    """Where the checkpoints are kept beside a store in the file `path`."""
-    file = Path(path)
-    return file.with_name(f"{file.stem}-checkpoints{file.suffix or '.db'}")
 
 
 async def _open_sqlite(path: str) -> _Shared:

@@ -38,7 +38,6 @@ from tests.support.lives import (
     does,
     edits,
     live,
-    overrides,
     regenerates,
     says,
     switches,
@@ -260,7 +259,7 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
         {},
     ),
     "the same question twice": (plain_agent, [says("a", "ask same"), answers("b", 1), answers("c", 2)], {}),
-    "a message while waiting": (plain_agent, [says("a", "ask"), overrides(says("b", "no tool"), "b")], {}),
+    "a message while waiting": (plain_agent, [says("a", "ask"), says("b", "no tool")], {}),
     "an interrupt in a subgraph": (
         with_subgraph,
         [says("a", "ask twice"), answers("b", 1), answers("c", 2)],
@@ -283,7 +282,7 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
     ),
     "an edit while waiting": (
         plain_agent,
-        [says("a", "one"), says("b", "ask"), overrides(edits("c", "m-b", "no"), "c")],
+        [says("a", "one"), says("b", "ask"), edits("c", "m-b", "no")],
         {},
     ),
     "a regeneration": (plain_agent, [says("a", "one"), regenerates("b", "m-a"), says("c", "next")], {}),

@@ -17,8 +17,9 @@ from threadwire.core.errors import StoreUnavailable
 from threadwire.engine.threads import Threads
 from threadwire.stores.memory import MemoryStore
 from threadwire.stores.sqlite import SQLiteStore
+from threadwire_agents.checkpoints_file import checkpoints_file
 from threadwire_agents.langgraph import LangGraphAgent
-from threadwire_agents.langgraph.savers import checkpoints_file, saver_beside
+from threadwire_agents.langgraph.savers import saver_beside
 
 pytestmark = pytest.mark.anyio
 

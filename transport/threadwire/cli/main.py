@@ -9,11 +9,12 @@ import os
 import re
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from ..core.errors import StoreError
 from ..core.schemas import frame_schemas
@@ -25,7 +26,7 @@ from ..version import __version__
 from .chat.arguments import DESCRIPTION, ChatSettings, add_arguments, read_arguments
 from .errors import StartupError, UsageError, one_line, reason
 from .logs import configure_logging
-from .plugins import find_project
+from .plugins import find_project, migrations
 from .serving import CLOSE_S, Server, allow_many_connections, bind, leave_soon, run
 from .settings import ServeSettings, add_options, read_settings
 from .targets import load_agents, parse_target
@@ -65,9 +66,11 @@ examples:
 
 
 _MIGRATE = """\
-Copies all threads of an SQLite file into an empty PostgreSQL database, with their logs and positions:
-clients that come back go on where they were. The server that has the file open is to be stopped before.
-It is all or nothing; the file stays as it is."""
+Copies all threads of an SQLite file into an empty PostgreSQL database, with their logs and positions, and
+the checkpoints of graphs: clients that come back go on where they were. The server that has the file open is
+to be stopped before. It is all or nothing; the file stays as it is."""
+
+_PROGRESS_S: Final = 2.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -178,8 +181,14 @@ def _migrate(source: str, target: str) -> int:
         raise StartupError(f"there is no file {path}")
     from ..stores.migration import copy_store  # needs what not every installation has
 
+    progress = _Progress()
+
+    async def copy_beside() -> None:
+        for migration in migrations():
+            await migration(store.url, goal.url, progress=progress)
+
     try:
-        counts = run(copy_store(path, goal.url))
+        counts = run(copy_store(path, goal.url, progress=progress, before=copy_beside))
     except StoreError as error:
         raise StartupError(one_line(error)) from None
     print(
@@ -187,6 +196,18 @@ def _migrate(source: str, target: str) -> int:
         f" to {_public(target)}"
     )
     return 0
+
+
+class _Progress:
+    """Says now and then how far it is."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def __call__(self, what: str, count: int) -> None:
+        if time.monotonic() - self._said_at >= _PROGRESS_S:
+            self._said_at = time.monotonic()
+            _say(f"{what}: {count} copied")
 
 
 def _known_store(url: str) -> Store:

@@ -1,8 +1,9 @@
-"""What other packages add to the command line, found through entry points: hosts and projects.
+"""What other packages add to the command line, found through entry points: hosts, projects, migrations.
 
 A *host* makes agents of another framework's objects. A *project* is a file or directory that says
 itself what to serve. The two are separate groups because a project decides before anything is
-imported (the module path, the environment), and a host after.
+imported (the module path, the environment), and a host after. A *migration* copies what a framework keeps
+beside the threads.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ HOSTS: Final = "threadwire.hosts"
 
 PROJECTS: Final = "threadwire.projects"
 """The entry-point group of functions that read a file or directory: `FindProject`."""
+
+
+MIGRATIONS: Final = "threadwire.migrations"
+"""The entry-point group of functions that copy what is kept beside a store: `Migration`."""
 
 
 class Host(Protocol):
@@ -65,6 +70,20 @@ FindProject: TypeAlias = Callable[[Path], Project | None]
 
 It raises ValueError with one line for the user where the project is one of its own and is wrong.
 """
+
+
+class Migration(Protocol):
+    async def __call__(self, source: str, target: str, *, progress: Callable[[str, int], None]) -> int:
+        """Copies what is kept beside the store `source`, a sqlite:/// URL, to what will be beside `target`.
+
+        Returns how many there were. `progress` is called with what these are and how many are copied. It may
+        be called again after it has failed. Raises StoreError.
+        """
+
+
+def migrations() -> Sequence[Migration]:
+    """All of them. Raises StartupError."""
+    return list(_load(MIGRATIONS))
 
 
 def hosts() -> Sequence[Host]:

@@ -30,7 +30,7 @@ from .run import ended
 from .runner import Runner
 from .settings import Settings
 from .shared import Place, Progress, SharedStore
-from .signals import Presence, Tools
+from .signals import Presence, Row, Tools
 from .store import LogRow, Owned, RunRecord
 from .subscriber import Sink, Subscriber
 from .thread import Thread
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _CANCEL_AGAIN_S: Final = 0.3
 _CANCEL_S: Final = 10.0
+_MAX_EARLY: Final = 64
 _MAX_TOOLS: Final = 20
 """Subscribers of a thread that a node offers for the execution of tools."""
 
@@ -52,7 +53,7 @@ class Followed(Thread):
         owner: the node that has the thread, as far as is known here.
     """
 
-    __slots__ = ("_nodes", "_shared", "given_calls", "owner", "reads", "version")
+    __slots__ = ("_early", "_nodes", "_shared", "given_calls", "owner", "reading", "reads", "version")
 
     def __init__(
         self,
@@ -71,7 +72,11 @@ class Followed(Thread):
         self._shared = store
         self.owner: str | None = None
         self.version = -1
-        """That of the last reading."""
+        """That which it has published."""
+        self.reading = False
+        """Whether what has come is under way from the store."""
+        self._early: list[Row] = []
+        """From the bus, not to be published yet."""
         self.reads: list[asyncio.Future[None]] = []
         """Who waits for the next reading to begin and end."""
         self.given_calls: set[tuple[str, str]] = set()
@@ -158,6 +163,26 @@ class Followed(Thread):
             if self.intake.watched:
                 self._nodes.wake_owner(self)
         return True
+
+    def push(self, row: Row) -> bool:
+        """Publishes a row of the bus; False where what leads to it has to be read."""
+        if row.epoch == self.epoch and row.version <= self.version:
+            return True  # it came twice, or late
+        # The version tells that there was nothing in between, no change of a run or command either.
+        next = (self.version + 1, self._committed + 1, self.epoch)
+        if (row.version, row.seq, row.epoch) == next and not self.reading:
+            self._fold_row(LogRow(row.seq, row.epoch, row.data))
+            self.version = row.version
+            return True
+        if len(self._early) == _MAX_EARLY:
+            return False
+        self._early.append(row)
+        return self.reading
+
+    def push_early(self) -> bool:
+        """Publishes what came over the bus too early; False where what leads to it has to be read."""
+        early, self._early = self._early, []
+        return all(self.push(row) for row in sorted(early, key=lambda row: row.version))
 
     def replay(self, rows: list[LogRow]) -> bool:
         """Goes on to a later moment of the past, with nobody there yet; whether the rows lead on."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakValueDictionary
 
 from .message import Message
-from .signals import Execute, Presence
+from .signals import Execute, Presence, Row
+from .store import Append
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class _Node:
 class Guests:
     """One for each thread that this node owns."""
 
-    def __init__(self, nodes: Nodes, thread: Thread, *, confirmed_at: float) -> None:
+    def __init__(self, nodes: Nodes, thread: Thread, *, version: int, confirmed_at: float) -> None:
         self._bus = nodes
+        self._version = version
         self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._nodes: dict[str, _Node] = {}
@@ -91,10 +93,14 @@ class Guests:
         if anew or self._loop.time() - self.confirmed_at >= self._bus.lease_s:
             await self._bus.confirm(self._thread)
 
-    def wrote(self) -> None:
-        """There is more to be read."""
+    def wrote(self, entry: Append) -> None:
+        """Tells of what is durable now: by the row itself, where there is no more to it than that."""
+        self._version += 1
+        row = None
+        if self._nodes and not entry.commands and entry.run is None and entry.data is not None:
+            row = Row(entry.thread, entry.epoch, entry.seq, self._version, entry.data)
         for node in self._nodes:
-            self._bus.wrote(node, self._thread.id)
+            self._bus.wrote(node, self._thread.id, row)
 
     def __iter__(self) -> Iterator[Guest]:
         for node in self._nodes.values():

@@ -23,8 +23,23 @@ from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.frames import RunInfo
 from . import signals
 from .followed import Followed
+from .orphans import Orphans
 from .shared import Elsewhere, SharedStore
-from .signals import Cancel, Cancelled, Execute, Free, Gone, Presence, Signal, Submitted, Wrote
+from .signals import (
+    LARGEST_ROW,
+    Cancel,
+    Cancelled,
+    Execute,
+    Free,
+    Gone,
+    Presence,
+    Row,
+    Rows,
+    Signal,
+    Submitted,
+    Wrote,
+    portions,
+)
 from .store import Owned, RunRecord, ThreadRecord
 from .subscriber import Sink
 from .thread import Moved, Thread
@@ -36,16 +51,14 @@ logger = logging.getLogger("threadwire")
 
 _LOOK_S: Final = 1.0
 """How often the store is asked for what the bus may have lost."""
-_ORPHANS: Final = 16
 _PAGE: Final = 500
 _READ: Final = 200
 """Threads read of at once."""
 _RETRY_S: Final = 0.25
-_PRESENT_EVERY: Final = 2
-"""Looks between one saying of who is present and the next."""
+_SOON_S: Final = 0.02
+_PRESENT_S: Final = 1.5
+"""How often it is said again who is present."""
 _LOADS: Final = 5
-_SET_ASIDE_S: Final = 30.0
-"""For how long a thread that could not be taken up is left to others."""
 _CANCELS: Final = 1000
 
 
@@ -66,22 +79,25 @@ class Nodes:
         """Owned threads with commands that other nodes have put there."""
         self._arrived = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._look_in_s = 0.0
+        self._orphans = Orphans(self, threads, store)
         self._promoting: dict[str, asyncio.Task[None]] = {}
         self._releasing: dict[str, asyncio.Task[None]] = {}
-        self._set_aside: dict[str, float] = {}
+        self._present_at = 0.0
         self._cancels: dict[str, asyncio.Future[None]] = {}
         """What was asked of owners, by id, and is not answered."""
         self._cancelling: dict[str, bool] = {}
         """What other nodes have asked, and whether it is done."""
         self._outgoing: dict[tuple[str, type[Wrote] | type[Submitted]], dict[str, None]] = {}
+        self._outgoing_rows: dict[str, list[Row]] = {}
 
     async def __aenter__(self) -> Self:
         self._bus.on_message = self._heard
         self._bus.on_gap = self._missed
         await self._bus.__aenter__()
-        for work in (self._renew, self._look, self._read_on, self._take_in):
+        for work in (self._renew, self._look, self._read_on, self._take_in, self._orphans.take_up):
             self._threads.spawn(self._for_ever(work))
-        self._look_now.set()
+        self._look_all()
         return self
 
     async def __aexit__(
@@ -198,14 +214,17 @@ class Nodes:
                     self.wake_owner(new)
                 return
 
-    def promote(self, followed: Followed) -> None:
+    def promote(self, followed: Followed) -> asyncio.Task[None]:
         """Takes a followed thread, since nobody else has it."""
-        if followed.id not in self._promoting and not self._threads.draining:
-            task = self._threads.spawn(self._promote(followed))
-            self._promoting[followed.id] = task
+        task = self._promoting.get(followed.id)
+        if task is None:
+            task = self._promoting[followed.id] = self._threads.spawn(self._promote(followed))
             task.add_done_callback(lambda _: self._promoting.pop(followed.id, None))
+        return task
 
     async def _promote(self, followed: Followed) -> None:
+        if self._threads.draining:
+            return
         id = followed.id
         began = self._loop.time()
         try:
@@ -376,6 +395,7 @@ class Nodes:
         waiting = [followed.reads for followed in batch]
         for followed in batch:
             followed.reads = []
+            followed.reading = True
         try:
             found = await self._store.follow([followed.place for followed in batch], rows=_PAGE)
         except StoreError as error:
@@ -384,6 +404,9 @@ class Nodes:
                 if self._threads.loaded_as(followed.id) is followed:
                     self.mark(followed)
             raise
+        finally:
+            for followed in batch:
+                followed.reading = False
         for followed, futures in zip(batch, waiting, strict=True):
             if followed.closed:
                 continue  # whoever waits was told
@@ -394,6 +417,8 @@ class Nodes:
                 continue
             try:
                 leads_on = followed.fold(progress)
+                if leads_on and not followed.push_early():
+                    self.mark(followed)
             except Exception:
                 logger.exception("thread %s could not be followed", followed.id)
                 leads_on = False
@@ -407,6 +432,14 @@ class Nodes:
                 for future in futures:
                     if not future.done():
                         future.set_result(None)
+
+    def _pushed(self, followed: Followed, row: Row) -> None:
+        try:
+            if not followed.closed and not followed.push(row):
+                self.mark(followed)
+        except Exception:
+            logger.exception("thread %s could not be followed", followed.id)
+            self._restart(followed)
 
     def _restart(self, followed: Followed) -> None:
         followed.close(Moved)
@@ -450,21 +483,32 @@ class Nodes:
         """Asks for the lease of a thread anew, which may be lost by that. Raises StoreError."""
         await self._renew_these([thread])
 
-    def wrote(self, node: str, thread: str) -> None:
-        """There is more to be read of a thread."""
-        self._tell(node, Wrote, thread)
+    def wrote(self, node: str, thread: str, row: Row | None) -> None:
+        """There is more to be read of a thread, or nothing more than the row."""
+        if row is None or row.size > LARGEST_ROW:
+            self._tell(node, Wrote, thread)
+        else:
+            self._tell_later()
+            self._outgoing_rows.setdefault(node, []).append(row)
 
     def _tell(self, node: str, kind: type[Wrote] | type[Submitted], thread: str) -> None:
-        """Said at the end of the tick, for all threads at once."""
-        if not self._outgoing:
-            self._loop.call_soon(self._tell_all)
+        self._tell_later()
         self._outgoing.setdefault((node, kind), {})[thread] = None
 
+    def _tell_later(self) -> None:
+        """At the end of the tick, for all threads at once."""
+        if not self._outgoing and not self._outgoing_rows:
+            self._loop.call_soon(self._tell_all)
+
     def _tell_all(self) -> None:
+        rows, self._outgoing_rows = self._outgoing_rows, {}
+        for node, some in rows.items():
+            for portion in portions(some, lambda row: row.size):
+                self.say(node, Rows(rows=portion))
         outgoing, self._outgoing = self._outgoing, {}
         for (node, kind), threads in outgoing.items():
-            for some in signals.portions(list(threads)):
-                self.say(node, kind(threads=some))
+            for ids in portions(threads, lambda id: len(id) + 3):
+                self.say(node, kind(threads=ids))
 
     def say(self, node: str | None, signal: Signal) -> None:
         message = signals.write(signal)
@@ -480,7 +524,11 @@ class Nodes:
         for thread in self._threads.loaded():
             if isinstance(thread, Followed):
                 self.mark(thread)
+        self._look_all()
+
+    def _look_all(self) -> None:
         self._look_now.set()
+        self._orphans.look()
 
     def _heard(self, message: str) -> None:
         signal = signals.read(message)
@@ -489,6 +537,10 @@ class Nodes:
                 for id in signal.threads:
                     if (followed := self._followed(id)) is not None:
                         self.mark(followed)
+            case Rows():
+                for row in signal.rows:
+                    if (followed := self._followed(row.thread)) is not None:
+                        self._pushed(followed, row)
             case Submitted():
                 self._inbox.update(dict.fromkeys(signal.threads))
                 self._arrived.set()
@@ -509,7 +561,7 @@ class Nodes:
                 for id in signal.threads:
                     if (followed := self._followed(id)) is not None:
                         self.mark(followed)
-                self._look_now.set()
+                self._look_all()
             case Gone():
                 thread = self._threads.loaded_as(signal.thread)
                 if isinstance(thread, Followed):
@@ -573,7 +625,7 @@ class Nodes:
                         break
                     origin = None if arrival.origin is None else thread.guests.connection(arrival.origin)
                     # Only to be told from others.
-                    thread.intake.arrive(arrival.record, arrival.strategy, cast(Sink | None, origin))
+                    thread.intake.arrive(arrival.record, cast(Sink | None, origin))
         except StoreError:
             self._inbox.update(dict.fromkeys(ids))
             raise
@@ -600,57 +652,42 @@ class Nodes:
 
     async def _look(self) -> None:
         """Looks for what nobody has told this node of."""
-        looks = 0
-        while True:
-            with anyio.move_on_after(_LOOK_S * self._dice.uniform(0.7, 1.1)):
-                await self._look_now.wait()
-            self._look_now.clear()
-            looks += 1
-            owned = self._owned()
-            for thread in owned:
-                if thread.guests is not None:
-                    thread.guests.expire()
-            self._inbox.update(dict.fromkeys(thread.id for thread in owned))
-            self._arrived.set()
-            await self._look_at_followed(say=looks % _PRESENT_EVERY == 0)
-            if not self._threads.draining:
-                self._take_up(await self._store.orphans(list(self._threads.agents), limit=_ORPHANS))
+        with anyio.move_on_after(self._look_in_s):
+            await self._look_now.wait()
+        self._look_now.clear()
+        self._look_in_s = _LOOK_S * self._dice.uniform(0.7, 1.1)
+        owned = self._owned()
+        for thread in owned:
+            if thread.guests is not None:
+                thread.guests.expire()
+        self._inbox.update(dict.fromkeys(thread.id for thread in owned))
+        self._arrived.set()
+        await self._look_at_followed()
 
-    async def _look_at_followed(self, *, say: bool) -> None:
+    async def _look_at_followed(self) -> None:
         followed = [each for each in self._threads.loaded() if isinstance(each, Followed)]
         if not followed:
             return
+        say = self._loop.time() >= self._present_at
+        if say:
+            self._present_at = self._loop.time() + _PRESENT_S
         standings = {each.thread: each for each in await self._store.standings([f.id for f in followed])}
         for each in followed:
             standing = standings.get(each.id)
-            if standing is None or standing.version != each.version or standing.owner != each.owner:
+            if standing is None:
+                self.mark(each)
+                continue
+            if standing.owner is not None:
+                # That a lease was not begun anew is seen as soon as it ends.
+                self._look_in_s = min(self._look_in_s, standing.lease_s + _SOON_S)
+            elif each.owner is not None:
+                self._orphans.look()
+            if (standing.epoch, standing.version, standing.owner) != (each.epoch, each.version, each.owner):
                 self.mark(each)
             elif each.intake.watched and standing.owner is None:
                 self.promote(each)
             if say:
                 self.present(each)
-
-    def _take_up(self, orphans: Iterable[str]) -> None:
-        now = self._loop.time()
-        self._set_aside = {id: until for id, until in self._set_aside.items() if until > now}
-        for id in orphans:
-            thread = self._threads.loaded_as(id)
-            if isinstance(thread, Followed):
-                self.promote(thread)
-            elif thread is None and id not in self._set_aside:
-                self._threads.spawn(self._load_orphan(id))
-
-    async def _load_orphan(self, id: str) -> None:
-        try:
-            await self._threads.find(id)
-        except StoreError as error:
-            logger.warning("thread %s was not taken up: %s", id, error)
-        except Refused as error:
-            logger.warning("thread %s can't be taken up: %s", id, error)
-            self._set_aside[id] = self._loop.time() + _SET_ASIDE_S
-        except Exception:
-            logger.exception("thread %s can't be taken up", id)
-            self._set_aside[id] = self._loop.time() + _SET_ASIDE_S
 
 
 def _fail(futures: Iterable[asyncio.Future[None]], error: StoreError) -> None:

@@ -55,18 +55,19 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """`version` is another one after each append."""
+    """`version` is one more after each append. `lease_s` is left of the owner's lease."""
 
     thread: str
+    epoch: int
     version: int
     owner: str | None
+    lease_s: float
 
 
 class Arrival(msgspec.Struct, frozen=True):
     """A command that another node put into the inbox. `origin` is the connection it came from."""
 
     record: CommandRecord
-    strategy: Strategy
     origin: str | None
 
 
@@ -107,7 +108,7 @@ class SharedStore(Store, Protocol):
         strategy: Strategy = "enqueue",
         origin: str | None = None,
     ) -> Submission | None:
-        """Like the other's; `strategy` and `origin` are for the owner, should that be another node."""
+        """Like the other's; `origin` is for the owner, where that is another node."""
         ...
 
     async def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from .bus import MAX_MESSAGE
+
+T = TypeVar("T")
 
 
 class _Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
@@ -19,6 +21,27 @@ class Wrote(_Signal, frozen=True, tag="w"):
     """From an owner: there is more to be read of these."""
 
     threads: list[str]
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """Of a thread's log, and the `shared.Standing.version` of the thread with it."""
+
+    thread: str
+    epoch: int
+    seq: int
+    version: int
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Its characters in a message, at most."""
+        return len(self.thread) + 4 * len(self.data) // 3 + 64
+
+
+class Rows(_Signal, frozen=True, tag="l"):
+    """From an owner, in place of Wrote: all that there is more to be read of these threads."""
+
+    rows: list[Row]
 
 
 class Submitted(_Signal, frozen=True, tag="s"):
@@ -71,7 +94,7 @@ class Cancelled(_Signal, frozen=True, tag="d"):
 
 
 class Free(_Signal, frozen=True, tag="f"):
-    """To all: a node has given threads away."""
+    """To all: there are threads that no node has, some or all of them named."""
 
     threads: list[str]
 
@@ -82,13 +105,15 @@ class Gone(_Signal, frozen=True, tag="g"):
     thread: str
 
 
-Signal: TypeAlias = Wrote | Submitted | Presence | Execute | Cancel | Cancelled | Free | Gone
+Signal: TypeAlias = Wrote | Rows | Submitted | Presence | Execute | Cancel | Cancelled | Free | Gone
 
 encode: Final = msgspec.json.Encoder().encode
 _decoder: Final[msgspec.json.Decoder[Signal]] = msgspec.json.Decoder(Signal)
 
-_THREADS: Final = MAX_MESSAGE // 135
-"""As many ids as fit a message, each as long as may be."""
+_ROOM: Final = MAX_MESSAGE - 40
+"""Characters of a message for what is listed in it."""
+LARGEST_ROW: Final = 2000
+"""The `size` of rows up to which they go over the bus; larger ones are read."""
 
 
 def write(signal: Signal) -> str | None:
@@ -107,7 +132,15 @@ def read(message: str) -> Signal | None:
         return None
 
 
-def portions(threads: Sequence[str]) -> Iterator[list[str]]:
-    """As lists that fit a message."""
-    for start in range(0, len(threads), _THREADS):
-        yield list(threads[start : start + _THREADS])
+def portions(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """As lists that fit a message; `size`: characters of an item in it."""
+    portion: list[T] = []
+    room = _ROOM
+    for item in items:
+        if portion and room < size(item):
+            yield portion
+            portion, room = [], _ROOM
+        portion.append(item)
+        room -= size(item)
+    if portion:
+        yield portion

@@ -752,7 +752,7 @@ class Thread:
             self._fail(fault)
             return
         if self.guests is not None:
-            self.guests.wrote()
+            self.guests.wrote(inflight.entry)
         if self._document.dirty or self._facts is not None or self._snapshot_waiters:
             self._schedule_cut()
         self.storing.check()

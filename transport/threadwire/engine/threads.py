@@ -194,7 +194,7 @@ class Threads:
             on_lost=self._lost,
         )
         if self.nodes is not None:
-            thread.guests = Guests(self.nodes, thread, confirmed_at=taken_at)
+            thread.guests = Guests(self.nodes, thread, version=owned.version, confirmed_at=taken_at)
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)

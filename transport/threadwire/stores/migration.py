@@ -66,7 +66,7 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "origin",
             "context",
         ),
-        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, 'enqueue', NULL,"
+        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, strategy, NULL,"
         " context FROM inbox",
     ),
     "run": (
@@ -103,12 +103,17 @@ _READERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
 
 
 async def copy_store(
-    path: str, url: str, *, progress: Callable[[str, int], None] = lambda table, rows: None
+    path: str,
+    url: str,
+    *,
+    progress: Callable[[str, int], None] = lambda table, rows: None,
+    before: Callable[[], Awaitable[None]] | None = None,
 ) -> dict[str, int]:
     """Copies the file at `path` into the database at `url`; rows by table.
 
     The file is locked meanwhile, and brought to this version's tables; the database must have no threads.
-    `progress` is called with a table and how many of its rows are copied.
+    `progress` is called with a table and how many of its rows are copied, `before` once it is known that the
+    file can be copied: what is kept beside it has to be there before any of its threads is.
 
     Raises:
         StoreError: one of them can't be used, or the database has threads already.
@@ -116,21 +121,28 @@ async def copy_store(
     async with SQLiteStore(path):
         reader = await asyncio.to_thread(open_reader, path)
         try:
-            return await _copy(reader, url, progress)
+            return await _copy(reader, url, progress, before)
         except (*FAULTS, ValueError) as error:
             raise store_error(error) from error
         finally:
             reader.close()
 
 
-async def _copy(reader: sqlite3.Connection, url: str, progress: Callable[[str, int], None]) -> dict[str, int]:
+async def _copy(
+    reader: sqlite3.Connection,
+    url: str,
+    progress: Callable[[str, int], None],
+    before: Callable[[], Awaitable[None]] | None,
+) -> dict[str, int]:
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await migrate(connection)
+        await _check_empty(connection)
+        if before is not None:
+            await before()
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-            if await connection.fetchval("SELECT EXISTS (SELECT FROM thread)"):
-                raise StoreError("the database has threads already; migrate into an empty one")
+            await _check_empty(connection)
             counts = {}
             for table, (columns, query) in _TABLES.items():
                 counts[table] = await _copy_table(connection, reader, table, columns, query, progress)
@@ -145,6 +157,11 @@ async def _copy(reader: sqlite3.Connection, url: str, progress: Callable[[str, i
         return counts
     finally:
         await connection.close()
+
+
+async def _check_empty(connection: Any) -> None:
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM thread)"):
+        raise StoreError("the database has threads already; migrate into an empty one")
 
 
 async def _copy_table(

@@ -152,9 +152,10 @@ class PostgreSQLStore:
                 opened.versions[thread] = 0
             if not isinstance(taken, tuple):
                 return taken
-            epoch, opened.versions[thread] = taken
+            epoch, version = taken
+            opened.versions[thread] = version
             opened.uncertain.discard(thread)
-            owned = await self._query(queries.load, thread, epoch)
+            owned = await self._query(queries.load, thread, epoch, version)
             if owned is not None:  # else it was deleted or taken in between
                 return owned
 

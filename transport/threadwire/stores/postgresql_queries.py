@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.codec import encode_log
 from ..core.errors import ErrorInfo, WriteConflict
+from ..core.frames import Strategy
 from ..core.operations import Json
 from ..engine.shared import Arrival, Elsewhere, Place, Progress, Standing
 from ..engine.store import (
@@ -40,10 +41,11 @@ _MINUTE: Final = "60::float8"
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
 _OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
 _RECORD: Final = "t.id, t.agent, m.title::text, t.archived, m.created_at, t.updated_at, m.custom::text"
-_COMMAND: Final = "id, n, body, status, starts, seq, error::text, context"
+_COMMAND: Final = "id, n, body, status, starts, seq, error::text, context, strategy"
 _RUN: Final = "id, status, started_at, ended_at, error::text, base, starts, context"
 _NO_LEASE: Final = "'epoch'::timestamptz"
 _FREE: Final = "lease_until < clock_timestamp()"
+_LEASE_S: Final = "greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8"
 _OWNER: Final = "CASE WHEN lease_until >= clock_timestamp() THEN owner END"
 
 
@@ -72,8 +74,7 @@ UPDATE thread SET lease_until = clock_timestamp() + $3::float8 * interval '1 sec
 WHERE id = $1 AND owner = $2 RETURNING epoch, version"""
 
 _HOLDER: Final = f"""
-SELECT owner, greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::float8
-FROM thread WHERE id = $1 AND NOT {_FREE}"""
+SELECT owner, {_LEASE_S} FROM thread WHERE id = $1 AND NOT {_FREE}"""
 
 _INSERT: Final = f"""
 WITH made AS (
@@ -119,7 +120,7 @@ async def take(
             return Owned(record=record, epoch=epoch, head=0, snapshot=None, tail=[], commands=[], run=None)
 
 
-async def load(db: Any, thread: str, epoch: int) -> Owned | None:
+async def load(db: Any, thread: str, epoch: int, version: int) -> Owned | None:
     """All there is of a thread that this node has taken; None where it is gone or under another epoch."""
     row = await db.fetchrow(
         f"SELECT t.head, {_RECORD} FROM thread t JOIN thread_meta m USING (id) WHERE id = $1 AND epoch = $2",
@@ -144,6 +145,7 @@ async def load(db: Any, thread: str, epoch: int) -> Owned | None:
         tail=[each for each in tail if each.seq <= head],
         commands=[command_record(each) for each in commands],
         run=last[0] if last else None,
+        version=version,
     )
 
 
@@ -321,7 +323,7 @@ class Submit(msgspec.Struct, frozen=True):
     body: bytes
     limit: int
     now: float
-    strategy: str
+    strategy: Strategy
     origin: str | None
     context: bytes | None
 
@@ -357,7 +359,12 @@ async def submit(db: Any, submits: Sequence[Submit]) -> list[Submission | KeyErr
             outcomes.append(KeyError(each.thread))
         elif order is not None:
             record = CommandRecord(
-                id=each.command, order=order, body=each.body, status="queued", context=each.context
+                id=each.command,
+                order=order,
+                body=each.body,
+                status="queued",
+                context=each.context,
+                strategy=each.strategy,
             )
             outcomes.append(Submission(record, created=True))
         else:
@@ -385,12 +392,11 @@ async def arrivals(db: Any, threads: Sequence[str]) -> dict[str, list[str]]:
 
 async def read_arrivals(db: Any, thread: str, ids: Sequence[str]) -> list[Arrival]:
     rows = await db.fetch(
-        f"SELECT strategy, origin, {_COMMAND} FROM inbox WHERE thread = $1 AND id = ANY($2::text[])"
-        " ORDER BY n",
+        f"SELECT origin, {_COMMAND} FROM inbox WHERE thread = $1 AND id = ANY($2::text[]) ORDER BY n",
         thread,
         ids,
     )
-    return [Arrival(command_record(row[2:]), row[0], row[1]) for row in rows]
+    return [Arrival(command_record(row[1:]), row[0]) for row in rows]
 
 
 async def runs(db: Any, thread: str, limit: int) -> list[RunRecord]:
@@ -458,7 +464,7 @@ FROM place p CROSS JOIN LATERAL (
 ) AS r
 UNION ALL
 SELECT 3, i.thread, i.n, NULL, NULL, i.body,
-    json_build_array(i.id, i.status, i.starts, i.seq, i.error::text)::text
+    json_build_array(i.id, i.status, i.starts, i.seq, i.error::text, i.strategy)::text
 FROM unnest($5::text[], $6::text[]) AS c (thread, id) JOIN inbox i ON i.thread = c.thread AND i.id = c.id
 ORDER BY kind, thread, a"""
 
@@ -490,16 +496,18 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
             case 2:
                 found[thread].runs.append(run_record((*msgspec.json.decode(text), None)))
             case _:
-                id, status, starts, seq, error = msgspec.json.decode(text)
+                id, status, starts, seq, error, strategy = msgspec.json.decode(text)
                 if thread in found:
                     found[thread].commands.append(
-                        command_record((id, a, data, status, starts, seq, error, None))
+                        command_record((id, a, data, status, starts, seq, error, None, strategy))
                     )
     return found
 
 
 async def standings(db: Any, threads: Sequence[str]) -> list[Standing]:
-    rows = await db.fetch(f"SELECT id, version, {_OWNER} FROM thread WHERE id = ANY($1::text[])", threads)
+    rows = await db.fetch(
+        f"SELECT id, epoch, version, {_OWNER}, {_LEASE_S} FROM thread WHERE id = ANY($1::text[])", threads
+    )
     return [Standing(*row) for row in rows]
 
 
