@@ -138,6 +138,29 @@ test("waking up tries again at once, and drops a connection that doesn't answer"
   expect(connection.getStatus()).toMatchObject({ state: "waiting" });
 });
 
+test("what was on its way before waking up is no answer, and a slow answer is waited for as long as something comes", () => {
+  const { env, connection } = connected();
+  env.last.welcome();
+  env.wake();
+  env.advance(1);
+  env.last.says({ type: "heartbeat", heads: {} });
+  env.advance(3999);
+  expect(connection.getStatus().state).toBe("online");
+  env.advance(4000);
+  expect(connection.getStatus().state).toBe("waiting");
+  env.advance(250);
+  env.last.welcome();
+  env.wake();
+  const [ping] = env.last.take();
+  for (let seconds = 0; seconds < 10; seconds++) {
+    env.last.says({ type: "heartbeat", heads: {} });
+    env.advance(1000);
+  }
+  env.last.says({ type: "pong", nonce: (ping as { nonce: number }).nonce });
+  env.advance(8001);
+  expect(connection.getStatus().state).toBe("online");
+});
+
 test("a connection on which nothing comes is dropped after three heartbeats", () => {
   const { env, connection } = connected();
   env.last.welcome({ heartbeat_s: 1 });
