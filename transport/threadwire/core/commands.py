@@ -101,7 +101,7 @@ class _StockCommand(Command, kw_only=True, rename="camel", forbid_unknown_fields
 
 
 class AddMessage(_StockCommand, kw_only=True, tag="add-message"):
-    """Adds a message; with a `source_id` it replaces that one and what came after."""
+    """Adds a message, or puts it in the place of another one (the source) and of what came after that."""
 
     message: UserMessage
     parent_id: str | None = None
@@ -131,7 +131,7 @@ class Resume(_StockCommand, kw_only=True, tag="resume"):
 
 
 class Regenerate(_StockCommand, kw_only=True, tag="regenerate"):
-    """Runs again from after the message `parent_id`."""
+    """Runs again from after a message, the parent."""
 
     parent_id: str | None
 
