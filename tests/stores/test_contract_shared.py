@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, TypeAlias
 
 import anyio
 import pytest
@@ -19,27 +18,54 @@ from threadwire.engine.store import CommandChange, Owned, RunRecord, ThreadRecor
 
 pytestmark = pytest.mark.anyio
 
-LEASE_S = 0.5
-OpenNode: TypeAlias = Callable[[], Any]
+LEASE_S = 60.0
+"""Longer than any test: leases end when they are told to."""
 
 
-def _hub() -> OpenNode:
+class Nodes(list[SharedStore]):
+    """Three nodes on one store. `set_leases` leaves so many seconds of all leases, 0 ends them."""
+
+    set_leases: Callable[[float], Awaitable[None]]
+
+
+async def _hub(stack: AsyncExitStack) -> Nodes:
     hub = Hub(lease_s=LEASE_S)
-    return hub.node
+    nodes = Nodes([await stack.enter_async_context(hub.node()) for _ in range(3)])
+
+    async def set_leases(seconds: float) -> None:
+        for lease in hub.leases.values():
+            if lease.until > 0:
+                lease.until = hub.now() + (seconds or -1)
+
+    nodes.set_leases = set_leases
+    return nodes
 
 
-def _postgresql() -> OpenNode:
+async def _postgresql(stack: AsyncExitStack) -> Nodes:
+    import asyncpg
+
     from threadwire.stores.postgresql import PostgreSQLStore
 
     url = new_database()
-    return lambda: PostgreSQLStore(url, lease_s=LEASE_S)
+    nodes = Nodes([await stack.enter_async_context(PostgreSQLStore(url, lease_s=LEASE_S)) for _ in range(3)])
+
+    async def set_leases(seconds: float) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(
+            "UPDATE thread SET lease_until = clock_timestamp() + $1::float8 * interval '1 second'"
+            " WHERE lease_until > clock_timestamp()",
+            seconds or -1,
+        )
+        await connection.close()
+
+    nodes.set_leases = set_leases
+    return nodes
 
 
 @pytest.fixture(params=[_hub, _postgresql], ids=["memory", "postgresql"])
-async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[list[SharedStore]]:
-    open_node = request.param()
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_node()) for _ in range(3)]
+        yield await request.param(stack)
 
 
 async def take(node: SharedStore, thread: str = "t") -> Owner:
@@ -48,13 +74,13 @@ async def take(node: SharedStore, thread: str = "t") -> Owner:
     return Owner(node, taken)
 
 
-async def test_each_opening_is_a_node_of_its_own(nodes: list[SharedStore]) -> None:
+async def test_each_opening_is_a_node_of_its_own(nodes: Nodes) -> None:
     assert all(isinstance(node, SharedStore) for node in nodes)
     assert len({node.node for node in nodes}) == 3
     assert nodes[0].lease_s == LEASE_S
 
 
-async def test_a_thread_that_a_node_has_is_elsewhere_for_the_others(nodes: list[SharedStore]) -> None:
+async def test_a_thread_that_a_node_has_is_elsewhere_for_the_others(nodes: Nodes) -> None:
     owner = await take(nodes[0])
     taken = await nodes[1].take("t", agent="a", now=1000.0)
     assert isinstance(taken, Elsewhere)
@@ -67,11 +93,11 @@ async def test_a_thread_that_a_node_has_is_elsewhere_for_the_others(nodes: list[
 
 
 async def test_a_lease_that_ends_lets_others_take_the_thread_and_fences_the_owner(
-    nodes: list[SharedStore],
+    nodes: Nodes,
 ) -> None:
     old = await take(nodes[0])
     await old.write(2)
-    await asyncio.sleep(LEASE_S * 1.2)
+    await nodes.set_leases(0)
     assert await write(nodes[0], old.next()) == [None], "nobody has taken it"
 
     new = await take(nodes[1])
@@ -84,18 +110,21 @@ async def test_a_lease_that_ends_lets_others_take_the_thread_and_fences_the_owne
     assert await seqs(nodes[2]) == [1, 2, 3, 4, 5]
 
 
-async def test_a_lease_is_kept_by_renewing_it(nodes: list[SharedStore]) -> None:
+async def test_a_lease_is_kept_by_renewing_it(nodes: Nodes) -> None:
     owner = await take(nodes[0])
-    for _ in range(4):
-        await asyncio.sleep(LEASE_S / 2)
-        assert await nodes[0].renew({"t": owner.epoch, "u": 1}) == {"t"}
-        assert isinstance(await nodes[1].take("t", agent="a", now=1000.0), Elsewhere)
+    await nodes.set_leases(LEASE_S / 4)
+    assert await nodes[0].renew({"t": owner.epoch, "u": 1}) == {"t"}
+    taken = await nodes[1].take("t", agent="a", now=1000.0)
+    assert isinstance(taken, Elsewhere)
+    assert taken.lease_s > LEASE_S / 2
+    (standing,) = await nodes[1].standings(["t"])
+    assert standing.lease_s > LEASE_S / 2
     assert await nodes[0].renew({"t": owner.epoch - 1}) == set()
     assert await nodes[1].renew({"t": owner.epoch}) == set()
     assert await nodes[0].renew({}) == set()
 
 
-async def test_a_released_thread_is_free_at_once(nodes: list[SharedStore]) -> None:
+async def test_a_released_thread_is_free_at_once(nodes: Nodes) -> None:
     owner = await take(nodes[0])
     await nodes[1].release("t", owner.epoch, parked=False)
     await nodes[0].release("t", owner.epoch - 1, parked=False)
@@ -105,7 +134,7 @@ async def test_a_released_thread_is_free_at_once(nodes: list[SharedStore]) -> No
 
 
 async def test_a_parked_thread_is_taken_again_by_its_node_without_a_new_epoch(
-    nodes: list[SharedStore],
+    nodes: Nodes,
 ) -> None:
     owner = await take(nodes[0])
     await nodes[0].release("t", owner.epoch, parked=True)
@@ -115,7 +144,7 @@ async def test_a_parked_thread_is_taken_again_by_its_node_without_a_new_epoch(
     assert (await take(nodes[2])).epoch > owner.epoch
 
 
-async def test_orphans_are_threads_with_something_to_do_that_no_node_has(nodes: list[SharedStore]) -> None:
+async def test_orphans_are_threads_with_something_to_do_that_no_node_has(nodes: Nodes) -> None:
     names = ("idle", "queued", "running", "waiting", "parked", "parked-queued")
     owners = {name: await take(nodes[0], name) for name in names}
     for name in ("queued", "parked-queued"):
@@ -126,14 +155,14 @@ async def test_orphans_are_threads_with_something_to_do_that_no_node_has(nodes: 
     assert await nodes[1].orphans(["a"], limit=16) == []
     for name in ("parked", "parked-queued"):
         await nodes[0].release(name, owners[name].epoch, parked=True)
-    await asyncio.sleep(LEASE_S * 1.2)
+    await nodes.set_leases(0)
     expected = ["parked-queued", "queued", "running", "waiting"]
     assert sorted(await nodes[1].orphans(["b", "a"], limit=16)) == expected
     assert len(await nodes[1].orphans(["a"], limit=2)) == 2
     assert await nodes[1].orphans(["b"], limit=16) == []
 
 
-async def test_follow_tells_what_has_come_since(nodes: list[SharedStore]) -> None:
+async def test_follow_tells_what_has_come_since(nodes: Nodes) -> None:
     owner = await take(nodes[0])
     other = await take(nodes[0], "u")
     for command in ("c", "d"):
@@ -166,7 +195,7 @@ async def test_follow_tells_what_has_come_since(nodes: list[SharedStore]) -> Non
     assert [each.id for each in page.runs] == ["s"], "only the last, where none is known"
 
 
-async def test_each_append_changes_the_version(nodes: list[SharedStore]) -> None:
+async def test_each_append_changes_the_version(nodes: Nodes) -> None:
     owner = await take(nodes[0])
     versions = set()
     for entry in (owner.next(), owner.records(run=RunRecord(id="r", status="running", started_at=1.0))):
@@ -175,11 +204,11 @@ async def test_each_append_changes_the_version(nodes: list[SharedStore]) -> None
         assert (standing.thread, standing.owner) == ("t", nodes[0].node)
         versions.add(standing.version)
     assert len(versions) == 2
-    await asyncio.sleep(LEASE_S * 1.2)
+    await nodes.set_leases(0)
     assert [each.owner for each in await nodes[1].standings(["t"])] == [None]
 
 
-async def test_commands_of_other_nodes_are_found_by_the_owner(nodes: list[SharedStore]) -> None:
+async def test_commands_of_other_nodes_are_found_by_the_owner(nodes: Nodes) -> None:
     await take(nodes[0])
     await nodes[0].submit("t", "own", b"{}", limit=10, now=1.0)
     await nodes[1].submit("t", "b", b"{1}", limit=10, now=1.0, strategy="steer", origin="n/1")
@@ -194,7 +223,7 @@ async def test_commands_of_other_nodes_are_found_by_the_owner(nodes: list[Shared
     assert found[1].record.context == b"x"
 
 
-async def test_one_command_submitted_on_all_nodes_at_once_is_made_once(nodes: list[SharedStore]) -> None:
+async def test_one_command_submitted_on_all_nodes_at_once_is_made_once(nodes: Nodes) -> None:
     await nodes[0].create(ThreadRecord(id="t", agent="a", created_at=1.0, updated_at=1.0))
     submissions = await asyncio.gather(
         *[node.submit("t", "c", b"{}", limit=10, now=1.0) for node in nodes for _ in range(5)]
@@ -202,7 +231,7 @@ async def test_one_command_submitted_on_all_nodes_at_once_is_made_once(nodes: li
     assert sum(each is not None and each.created for each in submissions) == 1
 
 
-async def test_nodes_that_take_a_thread_at_once_agree_on_one(nodes: list[SharedStore]) -> None:
+async def test_nodes_that_take_a_thread_at_once_agree_on_one(nodes: Nodes) -> None:
     for thread in ("t", "u", "v"):
         taken = await asyncio.gather(*[node.take(thread, agent="a", now=1.0) for node in nodes])
         assert sum(isinstance(each, Owned) for each in taken) == 1
@@ -210,7 +239,7 @@ async def test_nodes_that_take_a_thread_at_once_agree_on_one(nodes: list[SharedS
         assert owner in {node.node for node in nodes}
 
 
-async def test_messages_reach_a_node_or_all_others(nodes: list[SharedStore]) -> None:
+async def test_messages_reach_a_node_or_all_others(nodes: Nodes) -> None:
     heard: list[tuple[int, str]] = []
     async with AsyncExitStack() as stack:
         for number, node in enumerate(nodes):
@@ -225,7 +254,7 @@ async def test_messages_reach_a_node_or_all_others(nodes: list[SharedStore]) -> 
     assert sorted(heard) == sorted([(2, "to one"), (1, "x" * 7000), (2, "x" * 7000)])
 
 
-async def test_what_is_left_for_a_node_is_taken_by_it_alone_and_once(nodes: list[SharedStore]) -> None:
+async def test_what_is_left_for_a_node_is_taken_by_it_alone_and_once(nodes: Nodes) -> None:
     texts = ["one", "\\u0000 in JSON, é, 🎩", "x" * 1_000_000]
     for text in texts:
         await nodes[0].post(nodes[2].node, text)
