@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import simulation, simulation_nodes
 from tests.support.shared_store import Hub, NodeStore
-from threadwire.engine.followed import Followed
+from threadwire.engine.followed import Followed, FollowedIntake
 from threadwire.engine.intake import Intake
 from threadwire.engine.nodes import Nodes
 from threadwire.engine.orphans import Orphans
@@ -111,6 +111,17 @@ async def _nothing(orphans: Orphans, ids: list[str]) -> None:
     pass
 
 
+def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
+    async def watch_on(nodes: Nodes, new: Thread, old: Thread) -> None:
+        pass
+
+    def learned(intake: FollowedIntake, state: Any) -> None:
+        pass
+
+    patch.setattr(FollowedIntake, "learned", learned)
+    patch.setattr(Nodes, "_watch_on", watch_on)
+
+
 def leaves_orphans(patch: Patch) -> None:
     patch.setattr(Orphans, "_take", _nothing)
     patch.setattr(Nodes, "promote", lambda nodes, followed: None)
@@ -125,6 +136,7 @@ MUTANTS: tuple[Mutant, ...] = (
     takes_commands_of_others_twice,
     acknowledges_before_it_is_durable,
     leaves_orphans,
+    forgets_who_watches_when_the_role_changes,
 )
 
 

@@ -162,6 +162,7 @@ class _Nodes(simulation._World):
         for node in self._nodes:
             node.store.cut = False
             node.store.resume()
+        await self._be_patient()
         for _ in range(20):
             await self._come_to_rest()
             connected = all(client.wire and not client.wire.gone for client in self._clients)
@@ -177,6 +178,18 @@ class _Nodes(simulation._World):
         for node in list(self._nodes):
             await self._end_node(node, crashes=False)
         assert not self.failures, self.failures[0]
+
+    async def _be_patient(self) -> None:
+        """Clients that stay are told what becomes of what they sent, though they don't ask."""
+        for client in self._clients:
+            if client.wire is not None:
+                client.wire.speed_up()
+        await asyncio.sleep(20)
+        wait = {each for client in self._clients for each in client.waits_in_vain()}
+        if wait:
+            await asyncio.sleep(20)
+            left = [each[1:] for client in self._clients for each in client.waits_in_vain() if each in wait]
+            assert not left, f"settled without a word: {left}"
 
     async def _start_node(self) -> None:
         node = _Node(self)
