@@ -112,7 +112,7 @@ async def _nothing(orphans: Orphans, ids: list[str]) -> None:
 
 
 def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
-    async def watch_on(nodes: Nodes, new: Thread, old: Thread) -> None:
+    def watch_on(nodes: Nodes, old: Thread) -> None:
         pass
 
     def learned(intake: FollowedIntake, state: Any) -> None:

@@ -352,6 +352,13 @@ class FollowedIntake(Intake):
         finally:
             thread.pins -= 1
 
+    async def watch_on(self, lost: Intake) -> None:
+        await super().watch_on(lost)
+        if self._watchers:
+            # What was read of them may be older than what was last read of the thread.
+            self._nodes.mark(self._followed)
+            self._nodes.wake_owner(self._followed)
+
     def learned(self, state: CommandState) -> None:
         """Takes what the store says of a command that is watched."""
         before = self._known.get(state.id)

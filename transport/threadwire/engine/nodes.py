@@ -55,6 +55,7 @@ _PAGE: Final = 500
 _READ: Final = 200
 """Threads read of at once."""
 _RETRY_S: Final = 0.25
+_LONG_RETRY_S: Final = 5.0
 _SOON_S: Final = 0.02
 _PRESENT_S: Final = 1.5
 """How often it is said again who is present."""
@@ -182,6 +183,7 @@ class Nodes:
                 if self._loop.time() > deadline:
                     message = "the thread could not be kept up; open it again"
                     old.dismiss("store-unavailable", message)
+                    self._watch_on(old)
                     raise
                 logger.warning("thread %s: %s", old.id, error)
             except Refused:
@@ -194,25 +196,30 @@ class Nodes:
             return None
         self._threads.put(new)
         new.take_over(old, resumes=new.position == place)
-        if old.intake.watched:
-            self._threads.spawn(self._watch_on(new, old))
+        self._watch_on(old)
         self.mark(new)
         self.present(new)
         return new
 
-    async def _watch_on(self, new: Thread, old: Thread) -> None:
-        while not new.closed:
+    def _watch_on(self, old: Thread) -> None:
+        """Has those who watch commands of a closed object told what becomes of these."""
+        if old.intake.watched:
+            self._threads.spawn(self._find_and_watch_on(old))
+
+    async def _find_and_watch_on(self, old: Thread) -> None:
+        wait_s = _RETRY_S
+        while old.intake.watched:  # their connections may end
             try:
-                await new.intake.watch_on(old.intake)
-            except Moved:
-                return  # whoever took its place did this too, or the connection sends again
-            except StoreError:
-                await asyncio.sleep(_RETRY_S)
-            else:
-                if isinstance(new, Followed):
-                    self.mark(new)
-                    self.wake_owner(new)
+                # The object that took its place may have been closed by now too.
+                thread = await self._threads.find(old.id)
+                if thread is not None:
+                    await thread.intake.watch_on(old.intake)
                 return
+            except Refused:
+                return
+            except StoreError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONG_RETRY_S)
 
     def promote(self, followed: Followed) -> asyncio.Task[None]:
         """Takes a followed thread, since nobody else has it."""
@@ -255,15 +262,15 @@ class Nodes:
         followed.close(Moved)
         self._dirty.pop(followed, None)
         try:
-            thread = self._threads.own(taken, before=followed, taken_at=began)
+            self._threads.own(taken, before=followed, taken_at=began)
         except Exception:
             logger.exception("thread %s could not be taken up", id)
             self._threads.unload(followed)
             followed.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            self._watch_on(followed)
             await self._release(id, taken.epoch, parked=False)
             return
-        if followed.intake.watched:
-            self._threads.spawn(self._watch_on(thread, followed))
+        self._watch_on(followed)
 
     async def hand_over(self, timeout_s: float) -> None:
         """Gives all threads to other nodes, each as soon as its run has ended or stopped."""
