@@ -198,7 +198,11 @@ class _Client:
             case Snapshot():
                 replica = self.replicas[frame.thread]
                 before = replica.due if replica.position is None else max(replica.due, replica.position[1])
-                assert frame.seq >= before, f"back in time: it has seen or could have seen {before}"
+                # A node that takes its own thread again late writes an empty row, which changes nothing.
+                missed = self._world.store.truth[frame.thread].states[frame.seq + 1 : before + 1]
+                assert all(state == frame.state for state in missed), (
+                    f"back in time: {before} was there to see"
+                )
                 replica.state, replica.position = frame.state, (frame.epoch, frame.seq)
                 self._compare(frame.thread, replica)
             case Update():
@@ -279,6 +283,7 @@ class _Client:
             }
             assert before in expected[frame.status], f"{frame.status} after {before}"
         self._statuses[key] = frame.status
+        self._refused.discard(key)
         sent.acknowledged = sent.acknowledged or frame.status != "rejected" or before is not None
         record = self._world.store.disk._threads[frame.thread].commands.get(frame.id)
         assert record is not None or not sent.acknowledged, "it isn't durable"
