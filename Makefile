@@ -62,7 +62,7 @@ soak: $(TOOLS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results tests/stock/node_modules \
-		web/node_modules $(dir $(PAGE)) tests/web/screenshots
+		web/node_modules web/packages/*/LICENSE $(dir $(PAGE)) tests/web/screenshots
 	find web -name dist -prune -exec rm -rf {} + -o -name "*.tsbuildinfo" -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -18,20 +18,9 @@ from typing import Any, Final
 import msgspec
 
 import threadwire
-from threadwire.client.errors import InvalidMessage
-from threadwire.client.messages.auto_status import COMPLETE, RUNNING
-from threadwire.client.messages.like import LikeMetadata
-from threadwire.client.messages.model import (
-    AssistantMetadata,
-    IncompleteStatus,
-    MessageStatus,
-    RunningStatus,
-    ThreadAssistantMessage,
-    ThreadUserMessage,
-    message_from_json,
-    to_json,
-)
-from threadwire.client.runtimes.chat_model import (
+from threadwire.core.operations import Json
+from threadwire.messages.auto_status import COMPLETE, RUNNING
+from threadwire.messages.chat_model import (
     AbortSignal,
     ChatModelAdapter,
     ChatModelRunOptions,
@@ -42,9 +31,20 @@ from threadwire.client.runtimes.chat_model import (
     is_stream,
     read_result,
     run_function,
+    should_continue,
 )
-from threadwire.client.runtimes.local_run import should_continue
-from threadwire.core.operations import Json
+from threadwire.messages.errors import InvalidMessage
+from threadwire.messages.like import LikeMetadata
+from threadwire.messages.model import (
+    AssistantMetadata,
+    IncompleteStatus,
+    MessageStatus,
+    RunningStatus,
+    ThreadAssistantMessage,
+    ThreadUserMessage,
+    message_from_json,
+    to_json,
+)
 
 _TOO_MANY_STEPS: Final = IncompleteStatus("tool-calls")
 _GROWING: Final = ("text", "reasoning")

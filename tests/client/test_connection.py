@@ -153,7 +153,9 @@ async def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
     assert caught.value.reconnect
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/ws", "nonsense", "ws://127.0.0.1:99999/ws", "ws://[::1/ws"]
+)
 async def test_what_is_no_websocket_url_is_an_error_at_once(url: str) -> None:
     with pytest.raises(ConnectionClosed, match="cannot connect") as caught:
         async with connect(url, retry_first=True):

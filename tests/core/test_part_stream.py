@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from threadwire.core import part_stream
 from threadwire.core.message_parts import File, MessageParts, Result, Source, read_message
 from threadwire.core.operations import AppendText, Set
 from threadwire.core.part_stream import (
@@ -18,6 +19,7 @@ from threadwire.core.part_stream import (
     Finish,
     PartStream,
     TextDelta,
+    _key,
 )
 
 USER = {"type": "human", "id": "u", "content": "question"}
@@ -282,3 +284,22 @@ def test_a_token_is_shown_without_a_look_at_any_message() -> None:
     )
     assert len(events) == 2
     assert looked == []
+
+
+def test_each_message_of_a_long_conversation_is_looked_at_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def counted(message: Any, index: int) -> str:
+        nonlocal looks
+        looks += 1
+        return _key(message, index)
+
+    monkeypatch.setattr(part_stream, "_key", counted)
+    before = [{"type": "human", "id": f"h{number}", "content": "x"} for number in range(1000)]
+    for after in ("u", "nobody"):
+        looks = 0
+        _, events = begun(*before, USER, ai("a", "Hello"), known=before, after=after)
+        assert text_of(events) == "Hello"
+        assert looks < 5 * len(before)

@@ -189,11 +189,18 @@ async def test_answer_streams_from_the_whole_state_to_the_end_of_the_run(protoco
         }
         assert exchange.headers["content-type"] == kinds[protocol]
         assert exchange.headers["cache-control"] == "no-store, no-transform"
+        assert exchange.headers["x-accel-buffering"] == "no"
         assert "content-encoding" not in exchange.headers
 
 
+@in_virtual_time
 async def test_first_state_shows_the_message_it_answers() -> None:
-    async with serving() as app:
+    @threadwire.agent
+    async def slow(run: threadwire.Run) -> None:
+        await asyncio.sleep(0.2)
+        await talker.run(run)
+
+    async with serving(slow) as app:
         exchange = await ask(app, body("hello"))
         assert exchange.reader.states[0]["messages"][0]["content"] == "hello"
 
@@ -622,6 +629,24 @@ async def test_client_that_takes_no_byte_is_given_up() -> None:
         await thread.runner.ended()
 
 
+@in_virtual_time
+async def test_client_that_takes_a_large_state_slowly_is_not_given_up() -> None:
+    async with serving() as app:
+        thread = await app.threads.get("t")
+        thread.document.set(("long",), "x" * 500_000)
+        await thread.flush()
+        async with post(app, "/resume", {"threadId": "t"}) as exchange:
+            send = exchange._send
+
+            async def at_1_kb_a_second(event: Any) -> None:
+                await asyncio.sleep(len(event.get("body", b"")) / 1000)
+                await send(event)
+
+            exchange._send = at_1_kb_a_second  # type: ignore[method-assign]
+            await exchange.end(1000)
+        assert exchange.state == await state_of(app, "t")
+
+
 @both
 @in_virtual_time
 async def test_streams_of_a_server_that_stops_end_with_an_error(protocol: str) -> None:
@@ -638,12 +663,24 @@ async def test_streams_of_a_server_that_stops_end_with_an_error(protocol: str) -
             assert (await refused(app, body("no", threadId="t"), 503, path))["code"] == "draining"
 
 
-async def test_deleted_thread_ends_its_streams_with_an_error() -> None:
-    async with serving() as app, post(app, "/assistant", body("hang", threadId="t")) as exchange:
-        await exchange.until(lambda: "hang " in texts(exchange))
-        async with client_of(app) as http:
-            assert (await http.delete("/threads/t")).status_code == 204
-        await exchange.end()
+@both
+async def test_deleted_thread_ends_its_streams_with_an_error(protocol: str) -> None:
+    async with (
+        serving() as app,
+        post(app, "/assistant", body("hang", threadId="t"), protocol=protocol) as asked,
+    ):
+        await asked.until(lambda: "hang " in texts(asked))
+        async with (
+            post(app, "/resume", {"threadId": "t"}, protocol=protocol) as resumed,
+            post(app, "/assistant", body("later", threadId="t"), protocol=protocol) as queued,
+        ):
+            streams = (asked, resumed, queued)
+            await resumed.until(lambda: "hang " in texts(resumed))
+            await queued.until(lambda: "hang " in texts(queued))
+            async with client_of(app) as http:
+                assert (await http.delete("/threads/t")).status_code == 204
+            for stream in streams:
+                assert (await stream.end()).errors == ["the thread was deleted"]
         assert not len(app.threads.feeds)
 
 
@@ -660,6 +697,13 @@ async def test_nothing_is_left_of_streams_that_ended() -> None:
             assert thread.subscribers == {}
             assert not thread.intake._watchers
         assert not len(app.threads.feeds)
+        async with post(
+            app, "/assistant", body("hang", "later", threadId="t"), query="on_disconnect=continue"
+        ) as exchange:
+            await exchange.until(lambda: "hang " in texts(exchange))
+            thread = await thread_of(app, exchange)
+            assert thread.intake.watched
+        assert not thread.intake.watched, "nobody is there to be told what becomes of what goes on"
 
 
 # what comes along

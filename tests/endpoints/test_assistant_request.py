@@ -108,8 +108,43 @@ async def test_large_bodies_that_do_not_come_hold_up_no_small_ones() -> None:
         assert later.state["messages"] == ["x"]
 
 
-async def _stall(app: Any, content: Any) -> Exchange:
+@in_virtual_time
+async def test_bodies_that_do_not_come_hold_up_no_large_ones_whatever_they_say_of_their_length() -> None:
+    limits = Limits(max_frame_bytes=10_000)
+    app = create_app(agents={"echo": echo}, store=MemoryStore(), settings=Settings(limits=limits))
+    async with app.running():
+        async with asyncio.TaskGroup() as group:
+            lengths = ("", "50000")
+            stalled = [
+                group.create_task(_stall(app, body("x"), {"content-length": length}))
+                for length in lengths
+                for _ in range(16)
+            ]
+            await asyncio.sleep(1)
+            began = asyncio.get_running_loop().time()
+            large = {**body("large"), "state": {"text": "x" * 50_000}}
+            async with post(app, "/assistant", large) as exchange:
+                await exchange.end()
+            assert exchange.state["messages"] == ["large"]
+            assert asyncio.get_running_loop().time() - began < 1
+        assert {each.result().status for each in stalled} == {400}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/assistant", "/chat"])
+async def test_body_larger_than_any_is_refused_whatever_it_says_of_its_length(path: str) -> None:
+    limits = Limits(max_state_bytes=1024)
+    app = create_app(agents={"echo": echo}, store=MemoryStore(), settings=Settings(limits=limits))
+    async with app.running():
+        large = {**body("x"), "more": "x" * 1_100_000}
+        async with post(app, path, large, headers={"content-length": ""}) as exchange:
+            await exchange.until(lambda: exchange.complete)
+        assert exchange.status == 413
+        assert exchange.json["error"]["message"] == "the body is larger than 1049600 bytes"
+
+
+async def _stall(app: Any, content: Any, headers: dict[str, str] | None = None) -> Exchange:
     """Sends the first half of a body, and no more."""
-    async with post(app, "/assistant", content, stalled=True) as exchange:
+    async with post(app, "/assistant", content, stalled=True, headers=headers) as exchange:
         await exchange.until(lambda: exchange.complete, 200)
         return exchange

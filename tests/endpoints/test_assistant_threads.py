@@ -263,6 +263,30 @@ async def test_anonymous_threads_go_some_time_after_their_last_update() -> None:
 
 
 @in_virtual_time
+async def test_anonymous_thread_stays_whose_client_comes_back_while_others_go() -> None:
+    class SlowStore(MemoryStore):
+        async def delete_thread(self, id: str) -> bool:
+            deleting.set()
+            await asyncio.sleep(60)
+            return await super().delete_thread(id)
+
+    loop = asyncio.get_running_loop()
+    deleting = asyncio.Event()
+    async with serving(store=SlowStore(), anonymous_s=600, clock=loop.time, idle_s=30) as app:
+        gone = await ask(app, body("one"))
+        await asyncio.sleep(1)
+        kept = await ask(app, body("one"))
+        await deleting.wait()
+        again = await ask(app, body("two", state=kept.state))
+        assert thread(again) == thread(kept)
+        await asyncio.sleep(300)
+        third = await ask(app, body("three", state=again.state))
+        assert third.state["messages"] == ["one", "two", "three"]
+        assert thread(third) == thread(kept)
+        assert await app.threads.store.find_name(thread(gone)) is None
+
+
+@in_virtual_time
 async def test_any_number_of_anonymous_threads_goes_at_once() -> None:
     loop = asyncio.get_running_loop()
     store = MemoryStore()
@@ -441,6 +465,10 @@ async def test_more_than_may_wait_is_refused_and_nothing_else_suffers() -> None:
         assert error["code"] == "too-many-pending"
         assert (await ask(app, body("fine", threadId="u"))).state["messages"] == ["fine"]
         found = await app.threads.get("t")
-        await found.runner.cancel(None)
+        assert found.run_info is not None
+        await found.runner.cancel(found.run_info.id)
         await exchange.end()
-        assert exchange.state["messages"] == ["hang"], "none of what was refused was done"
+        assert exchange.state["messages"] == ["hang"]
+        assert (await ask(app, body("next", threadId="t"))).state["messages"] == ["hang", "next"], (
+            "none of what was refused was done"
+        )

@@ -13,7 +13,7 @@ import pytest
 import threadwire
 from tests.support.http import client_of, error_of
 from threadwire.core.frames import Limits
-from threadwire.endpoints.app import Application
+from threadwire.endpoints.app import Application, create_app
 from threadwire.engine.agent import as_agent
 from threadwire.engine.settings import Settings
 from threadwire.engine.threads import Threads
@@ -124,6 +124,20 @@ def text_of(response: httpx.Response) -> str:
 async def state(threads: Threads, response: httpx.Response) -> Any:
     thread = await threads.get(response.headers["threadwire-thread"])
     return json.loads((await thread.snapshot("json")).state)
+
+
+@both
+async def test_pages_of_allowed_origins_may_read_the_header_that_tells_the_format(format: str) -> None:
+    origin = "https://app.example"
+    app = create_app(agents={"talker": talker}, store="memory:", allow_origins=[origin])
+    async with app.running(), client_of(app) as client:
+        response = await client.post(
+            f"/chat?format={format}", json={"messages": says("hello")}, headers={"Origin": origin}
+        )
+    assert response.headers["access-control-allow-origin"] == origin
+    exposed = {name.lower() for name in response.headers["access-control-expose-headers"].split(", ")}
+    assert {name for name in response.headers if name.startswith("x-vercel")} == {f"x-vercel-ai-{format}"}
+    assert {f"x-vercel-ai-{format}", "threadwire-thread"} <= exposed
 
 
 @pytest.mark.spec("14.16")
@@ -364,6 +378,24 @@ async def test_a_body_that_makes_no_sense_is_refused_with_the_fields_name(body: 
         error = error_of(response, response.status_code)
         assert error["field"].startswith(field)
         assert len(threads.feeds) == 0
+        assert len(threads) == 0, "nothing is made for it"
+
+
+async def test_of_results_of_which_one_is_refused_none_is_taken() -> None:
+    async with serving() as (client, threads):
+        first = await chat(client, says("call"), threadId="t", parentId="u1")
+        before = await state(threads, first)
+        results = [
+            {"type": "tool-result", "toolCallId": id, "toolName": name, "result": 7}
+            for id, name in (("c1", "pick"), ("c2", 5))
+        ]
+        posted = [*says("call"), {"role": "tool", "content": results}]
+        error = error_of(await client.post("/chat", json={"messages": posted, "threadId": "t"}), 400)
+        assert error["field"] == "body.messages"
+        thread = await threads.get("t")
+        await thread.runner.ended()
+        assert not thread.runner.active_or_queued
+        assert await state(threads, first) == before
 
 
 async def test_a_request_that_is_no_json_or_about_nobody_is_refused() -> None:

@@ -128,6 +128,7 @@ async def test_allowed_origin_reads_answers_errors_and_their_headers() -> None:
             assert "Origin" in response.headers["vary"]
             exposed = response.headers["access-control-expose-headers"]
             ours = {"Aui-Replay-Content-Length", "Threadwire-Thread"}
+            ours |= {"x-vercel-ai-data-stream", "x-vercel-ai-ui-message-stream"}
             assert {"ETag", "Location", "Retry-After"} | ours == set(exposed.split(", "))
 
 
@@ -142,12 +143,13 @@ async def test_any_origin_is_allowed_without_its_cookies() -> None:
 async def test_preflight_tells_allowed_origins_what_they_may_send() -> None:
     ask = {
         "access-control-request-method": "PATCH",
-        "access-control-request-headers": "authorization,content-type",
+        "access-control-request-headers": "authorization,content-type,traceparent,x-of-the-page",
     }
     async with client("https://app.example") as http:
         response = await http.options("/things", headers={"origin": "https://app.example", **ask})
         assert response.status_code == 200
         assert "PATCH" in response.headers["access-control-allow-methods"]
+        assert response.headers["access-control-allow-headers"] == ask["access-control-request-headers"]
         assert response.headers["x-content-type-options"] == "nosniff"
         refused = await http.options("/things", headers={"origin": "https://evil.example", **ask})
         assert error_of(refused, 403)["code"] == "forbidden"

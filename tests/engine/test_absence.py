@@ -246,6 +246,7 @@ class Continues(threadwire.Agent):
         await asyncio.sleep(100)
 
     async def recover(self, run: threadwire.Run) -> None:
+        run.hosting.recovered()
         self.contexts.append(dict(run.context))
         run.state["went on"] = True
         await asyncio.sleep(100)

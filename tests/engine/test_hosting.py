@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import anyio
 import pytest
 
 import threadwire
 from tests.support.engine import Commands, Reader, engine, follow, say
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, at_once
 from tests.support.hosts import Asker, Host, questions, resume, tool_result
 from tests.support.virtual_time import in_virtual_time
+from threadwire.core.canonical import canonical
 from threadwire.core.errors import CommandError, StoreUnavailable
 from threadwire.core.frames import Tool
 from threadwire.core.operations import Json
@@ -501,6 +503,104 @@ async def test_what_was_asked_is_asked_again_after_a_crash_and_answered_then() -
     assert talk.reader.state == {"said": ["?a ?b !c"], "answers": {"b": 1, "a": 1, "c": 2}}
     assert len({run for run, _ in asker.given}) == 1
     assert [given for _, given in asker.given] == [["m"], [], []]
+
+
+class Slow(Host):
+    """Finds out how far a run was only after a while."""
+
+    def __init__(self) -> None:
+        super().__init__(self._write)
+        self.cancelled: list[bool] = []
+
+    async def _write(self, run: threadwire.Run) -> None:
+        for given in run.hosting.given:
+            run.state["said"] = [*run.state.get("said", []), given.id]
+            run.hosting.apply(given)
+        try:
+            await asyncio.sleep(100 if run.state["said"] == ["m1"] else 0)
+        except asyncio.CancelledError:
+            self.cancelled.append("known" in run.state)
+            raise
+
+    async def recover(self, run: threadwire.Run) -> None:
+        await asyncio.sleep(1)
+        run.state["known"] = True
+        run.hosting.recovered()
+        await self._write(run)
+
+
+@pytest.mark.parametrize("strategy", ["interrupt", "rollback", "steer", "enqueue"])
+def test_a_command_does_after_a_crash_what_its_strategy_says(strategy: str) -> None:
+    @in_virtual_time
+    async def test() -> None:
+        store, host, talk = FaultyStore(), Slow(), Talk()
+        async with engine(host, store=store) as threads:
+            await talk.open(threads)
+            await talk.send("m1", "one")
+            sent = store.disk.submit("t", "m2", canonical(say("two")), limit=9, now=1.0, strategy=strategy)
+            assert at_once(sent) is not None
+            die(threads, store)
+        async with engine(host, store=store) as threads:
+            await talk.open(threads)
+            await asyncio.sleep(5)
+            if strategy in ("interrupt", "rollback"):
+                assert host.cancelled == [True], "it was cancelled before it knew how far it was"
+                assert [run.status for run in talk.reader.runs if run][-2:] == ["running", "completed"]
+                undone = strategy == "rollback"
+                assert talk.reader.state["said"] == (["m2"] if undone else ["m1", "m2"])
+            else:
+                assert talk.run == "running"
+                assert talk.reader.state["said"] == ["m1"]
+                await asyncio.sleep(200)
+                assert talk.reader.state["said"] == ["m1", "m2"]
+
+    test()
+
+
+@in_virtual_time
+async def test_a_cancel_waits_until_the_agent_knows_how_far_the_run_was_but_not_for_ever() -> None:
+    for recovery_s, known in ((1.0, True), (1000.0, False)):
+        store, host, talk = FaultyStore(), Slow(), Talk()
+        async with engine(host, store=store) as threads:
+            await talk.open(threads)
+            await talk.send("m1", "one")
+            die(threads, store)
+
+        async def recover(run: threadwire.Run, recovery_s: float = recovery_s, host: Slow = host) -> None:
+            await asyncio.sleep(recovery_s)
+            run.state["known"] = True
+            run.hosting.recovered()
+            await host._write(run)
+
+        host.recover = recover  # type: ignore[method-assign]
+        async with engine(host, store=store) as threads:
+            await talk.open(threads)
+            with anyio.fail_after(15):
+                await talk.thread.runner.cancel(None)
+            assert talk.run == "cancelled"
+            assert ("known" in talk.reader.state) == known
+            assert host.cancelled == ([True] if known else [])
+
+
+@in_virtual_time
+async def test_a_message_to_a_run_that_waited_ends_it_after_crashes_as_well() -> None:
+    store, asker, talk = FaultyStore(), Asker(), Talk()
+    async with engine(asker, store=store) as threads:
+        await talk.open(threads)
+        await talk.send("m1", "?a")
+        await talk.send("m2", "?b")
+        kept = command(store, "m2").strategy
+        sent = store.disk.submit("t", "m3", canonical(say("?c")), limit=9, now=1.0, strategy=kept)
+        assert at_once(sent) is not None
+        die(threads, store)
+    async with engine(asker, store=store) as threads:
+        await talk.open(threads)
+        die(threads, store)
+    async with engine(asker, store=store) as threads:
+        await talk.open(threads)
+        await settle()
+        assert talk.asked == ["c"]
+        assert talk.reader.state["said"] == ["?a", "?b", "?c"]
 
 
 @in_virtual_time

@@ -153,7 +153,7 @@ class Page {
     // The first message of a listed thread goes out before the runtime knows the id that the list has given it.
     const useBody = () => {
       const aui = useAui();
-      if (!options.threads) return options.use.body;
+      if (!options.threads || options.late) return options.use.body;
       return async () => ({ ...options.use.body, threadId: (await aui.threadListItem.initialize()).remoteId });
     };
     const useInner =
@@ -293,6 +293,7 @@ const operations = {
         }
     throw new Error(`no call ${call} is shown`);
   },
+  load: (page, { state }) => page.runtime.thread.importExternalState(state),
   newThread: (page) => page.runtime.threads.switchToNewThread(),
   switchThread: (page, { thread }) => page.runtime.threads.switchToThread(thread),
   thread: (page, { thread, method, args }) => page.runtime.threads.getItemById(thread)[method](...(args ?? [])),

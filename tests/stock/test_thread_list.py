@@ -76,6 +76,40 @@ async def test_an_idle_thread_has_nothing_to_resume_and_that_is_no_error(
     assert after.texts == ["hello", "hello", "and on", "and on"]
 
 
+async def test_the_state_of_an_idle_thread_is_loaded_as_it_is_and_gone_on_with(
+    server: Server, pages: Browser, listed: dict[str, Any]
+) -> None:
+    before = await pages.open(**listed)
+    thread = await started(before, 'ask colour {"of": "the sky"}')
+    await before.until_idle()
+    tool = {"name": "colour", "description": "Picks a colour.", "result": "red"}
+    after = await opened(pages, {**listed, "tools": [tool]}, thread)
+    await after.do("load", state=(await server.state(thread))["state"])
+    await after.until(lambda: len(after.messages) == 2)
+    assert after.texts == before.texts
+    await after.say("and on")
+    assert after.texts[2:] == ["and on", "and on"]
+    assert after.of("execute") == [], "the page before may have done it"
+    await after.do("edit", index=0, text="other")
+    await after.until(lambda: after.texts == ["other", "other"] and not after.running)
+    assert after.shown["state"] == (await server.state(thread))["state"]
+    assert after.errors == []
+
+
+async def test_a_first_message_that_goes_out_without_the_threads_id_is_found_by_the_second(
+    server: Server, pages: Browser, listed: dict[str, Any]
+) -> None:
+    page = await pages.open(**listed, late=True)
+    thread = await started(page, "hello")
+    await page.until_idle()
+    await page.say("again")
+    first, second = (event["body"] for event in page.of("request") if "commands" in (event["body"] or {}))
+    assert "threadId" not in first
+    assert second["threadId"] == thread
+    assert page.texts == ["hello", "hello", "again", "again"]
+    assert page.shown["state"] == (await server.state(thread))["state"]
+
+
 async def test_resuming_a_run_that_is_not_the_threads_is_refused_and_leaves_the_page_as_it_was(
     server: Server, pages: Browser, protocol: str
 ) -> None:

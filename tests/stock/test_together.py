@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,47 @@ async def test_a_server_that_ends_in_mid_answer_is_an_error_and_the_next_has_all
         assert page.texts[3].startswith(shown)
         await page.say("and on")
         assert page.texts[4:] == ["and on", "and on"]
+
+
+@asynccontextmanager
+async def hiding_cuts(server: Server) -> AsyncIterator[str]:
+    """The URL of a proxy that ends its responses in order, however the server's end."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert length is not None
+        upstream, to_server = await asyncio.open_connection("127.0.0.1", server.port)
+        to_server.write(head.replace(b"keep-alive", b"close") + await reader.readexactly(int(length[1])))
+        answer = await upstream.readuntil(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in answer.lower()
+        writer.write(answer)
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while size := int(await upstream.readuntil(b"\r\n"), 16):
+                data = await upstream.readexactly(size + 2)
+                writer.write(b"%x\r\n%b" % (size, data))
+        writer.write(b"0\r\n\r\n")
+        writer.close()
+        to_server.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+
+
+async def test_a_kill_is_an_error_also_behind_a_proxy_that_hides_it(
+    tmp_path: Path, pages: Browser, protocol: str
+) -> None:
+    async with running(tmp_path, *AGENTS) as server, hiding_cuts(server) as url:
+        use = {"api": f"{url}/assistant?protocol={protocol}", "protocol": protocol, "body": {"threadId": "t"}}
+        page = await pages.open(use=use)
+        await page.say("hello")
+        assert (page.errors, page.texts) == ([], ["hello", "hello"])
+        await page.send("count 2000 every 5")
+        await page.until(lambda: "20 " in "".join(page.texts[3:]))
+        await server.kill()
+        await page.until(settled(page, 2))
+        (text,) = page.errors
+        assert text.startswith("Stream ended")
 
 
 @pytest.mark.parametrize("format", ["data-stream", "ui-message-stream"])

@@ -393,21 +393,25 @@ async def test_any_number_of_pages_follow_one_run_to_its_end(
         assert page.shown["state"] == await server_state(server, first)
 
 
-async def test_the_same_page_resumes_after_its_connection_broke(
-    server: Server, pages: Browser, known: Any
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_same_page_resumes_each_time_that_its_connection_broke(
+    server: Server, pages: Browser, known: Any, times: int
 ) -> None:
     page = await pages.open(use=known)
-    await page.send("count 100 every 10")
-    await page.until(lambda: "5 " in "".join(page.texts[1:]))
-    await page.do("cut")
-    await page.until(lambda: page.ends == 1 and not page.running)
-    assert len(page.errors) == 1
-    partial = page.texts[1]
-    await page.do("resume")
-    await page.until(lambda: page.ends == 2 and not page.running)
-    assert page.texts == ["count 100 every 10", "".join(f"{n} " for n in range(1, 101))]
-    assert page.texts[1].startswith(partial)
-    assert len(page.errors) == 1
+    await page.say("hello")
+    await page.send("count 200 every 10")
+    for time in range(1, times + 1):
+        await page.until(lambda: f"{40 * time} " in "".join(page.texts[3:]))  # noqa: B023
+        await page.do("cut")
+        await page.until(lambda: page.ends == 1 + time and not page.running)  # noqa: B023
+        assert len(page.errors) == time
+        partial = page.texts[3]
+        assert "200 " not in partial
+        await page.do("resume")
+    await page.until(lambda: page.ends == 2 + times and not page.running)
+    assert page.texts == ["hello", "hello", "count 200 every 10", "".join(f"{n} " for n in range(1, 201))]
+    assert page.texts[3].startswith(partial)
+    assert len(page.errors) == times
     assert page.shown["state"] == await server_state(server, page)
 
 

@@ -62,6 +62,17 @@ async def test_the_first_submit_of_an_id_makes_it_queued(store: Store) -> None:
     assert await store.command("t", "c") == record
 
 
+async def test_a_command_keeps_the_strategy_it_was_first_sent_with(store: Store) -> None:
+    await own(store)
+    await store.submit("t", "c", b"{}", limit=9, now=1.0, strategy="rollback")
+    await store.submit("t", "c", b"{}", limit=9, now=1.0, strategy="interrupt")
+    await submit(store, "d")
+    for id, strategy in (("c", "rollback"), ("d", "enqueue")):
+        record = await store.command("t", id)
+        assert record is not None
+        assert record.strategy == strategy
+
+
 async def test_submit_again_returns_the_record_as_it_stands_whatever_the_body(store: Store) -> None:
     owner = await own(store)
     await submit(store, "c", b"first")

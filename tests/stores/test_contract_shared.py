@@ -187,7 +187,7 @@ async def test_commands_of_other_nodes_are_found_by_the_owner(nodes: list[Shared
 
     assert await nodes[0].arrivals(["t", "u"]) == {"t": ["b", "a"]}
     found = await nodes[0].read_arrivals("t", ["a", "b"])
-    assert [(each.record.id, each.strategy, each.origin) for each in found] == [
+    assert [(each.record.id, each.record.strategy, each.origin) for each in found] == [
         ("b", "steer", "n/1"),
         ("a", "enqueue", "m/2"),
     ]

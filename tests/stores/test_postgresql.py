@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import asyncpg
 import pytest
@@ -14,8 +14,9 @@ from tests.support.stores import own, row, seqs, write
 from threadwire.core.errors import StoreError, StoreUnavailable, WriteConflict
 from threadwire.engine.shared import Place
 from threadwire.engine.store import Append, CommandChange, RunRecord
-from threadwire.stores import postgresql_queries, postgresql_schema
+from threadwire.stores import postgresql_bus, postgresql_queries, postgresql_schema
 from threadwire.stores.postgresql import PostgreSQLStore
+from threadwire.stores.postgresql_bus import PostgreSQLBus
 
 pytestmark = pytest.mark.anyio
 
@@ -194,3 +195,38 @@ async def test_a_store_that_is_not_open_is_unavailable() -> None:
     assert isinstance(errors[0], StoreUnavailable)
     with pytest.raises(StoreUnavailable, match="is not open"):
         await store.thread("t")
+
+
+async def test_a_queue_of_notifications_that_is_full_is_told_once_and_got_over(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, tries, heard = True, asyncio.Semaphore(0), asyncio.Event()
+
+    class Connection(asyncpg.Connection):  # type: ignore[misc]
+        async def execute(self, query: str, *args: object, **options: object) -> str:
+            if "pg_notify" in query:
+                tries.release()
+                if full:
+                    raise asyncpg.ProgramLimitExceededError("too many notifications in the NOTIFY queue")
+            return str(await super().execute(query, *args, **options))
+
+    async def connect() -> object:
+        return await asyncpg.connect(store.url, connection_class=Connection)
+
+    monkeypatch.setattr(postgresql_bus, "_RETRY_S", 0.01)
+    async with (
+        PostgreSQLBus(connect, node="a", name="n") as one,
+        PostgreSQLBus(connect, node="b", name="n") as two,
+    ):
+        two.on_message = lambda message: heard.set()
+        for _ in range(3):
+            one.send("b", "lost")
+            await asyncio.wait_for(tries.acquire(), 5)
+        full = False
+        while not heard.is_set():
+            one.send("b", "news")
+            await asyncio.wait_for(tries.acquire(), 5)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(heard.wait(), 1)
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "threadwire"]
+    assert "too many notifications" in told

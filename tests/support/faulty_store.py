@@ -19,6 +19,7 @@ import msgspec
 
 from threadwire.core.codec import decode_log
 from threadwire.core.errors import StoreUnavailable
+from threadwire.core.frames import Strategy
 from threadwire.core.operations import Json, apply
 from threadwire.engine.store import (
     Append,
@@ -263,10 +264,14 @@ class FaultyStore:
         context: bytes | None = None,
         limit: int,
         now: float,
+        strategy: Strategy = "enqueue",
     ) -> Submission | None:
-        return await self._write(
-            thread, lambda: self.disk.submit(thread, command, body, context=context, limit=limit, now=now)
-        )
+        def submit() -> Any:
+            return self.disk.submit(
+                thread, command, body, context=context, limit=limit, now=now, strategy=strategy
+            )
+
+        return await self._write(thread, submit)
 
     async def save_snapshot(self, thread: str, snapshot: StoredSnapshot, *, keep_after: int) -> None:
         truth = self.truth[thread]

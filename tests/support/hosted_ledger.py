@@ -73,6 +73,7 @@ class HostedLedger(Agent):
     async def recover(self, run: threadwire.Run) -> None:
         if self._dice.random() < 0.3:
             await self._moment(0, 0.2, 2)
+        run.hosting.recovered()
         await self._go_on(run)
 
     def rolled_back(self, run: str, notes: Notes) -> None:

@@ -32,6 +32,7 @@ class Host(Agent):
         await self._run(run)
 
     async def recover(self, run: threadwire.Run) -> None:
+        run.hosting.recovered()
         await self._recover(run)
 
     def rolled_back(self, run: str, notes: Notes) -> None:

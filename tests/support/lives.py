@@ -122,27 +122,6 @@ def says(id: str, text: str) -> Step:
     return lambda client: client.send(id, say(text, f"m-{id}"))
 
 
-def overrides(step: Step, id: str) -> Step:
-    """A message to a run that waits, which ends it; where a crash has kept it from that, a cancel does."""
-
-    async def send(client: Client) -> None:
-        if client.lives == 1:
-            await step(client)
-            return
-        async with asyncio.TaskGroup() as group:
-            group.create_task(step(client))
-            await client.commands.until(id, "queued", "running", "applied")
-            if client.commands.last(id).status == "queued":
-                await client.reader.until(
-                    lambda: client.run == "waiting" or client.commands.last(id).status != "queued"
-                )
-                info = client.thread.run_info
-                if info is not None and info.status == "waiting":
-                    await client.thread.runner.cancel(info.id)
-
-    return send
-
-
 def edits(id: str, source: str, text: str) -> Step:
     return lambda client: client.send(id, {**say(text, f"m-{id}"), "sourceId": source})
 

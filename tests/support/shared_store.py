@@ -94,7 +94,7 @@ class Hub:
         self.out = False
         """Whether the database is down."""
         self.leases: dict[str, _Lease] = {}
-        self.origins: dict[tuple[str, str], tuple[Strategy, str | None]] = {}
+        self.origins: dict[tuple[str, str], str | None] = {}
         self.peers: dict[str, MemoryBus] = {}
         self.appends: list[tuple[str, Append]] = []
         """Those that were written, each with its node."""
@@ -188,9 +188,11 @@ class Hub:
         strategy: Strategy,
         origin: str | None,
     ) -> Submission | None:
-        submission = at_once(self.disk.submit(thread, command, body, context=context, limit=limit, now=now))
+        submission = at_once(
+            self.disk.submit(thread, command, body, context=context, limit=limit, now=now, strategy=strategy)
+        )
         if submission is not None and submission.created:
-            self.origins[thread, command] = (strategy, origin)
+            self.origins[thread, command] = origin
         return submission
 
     def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:
@@ -198,7 +200,7 @@ class Hub:
             thread: [
                 each.id
                 for each in held.open_commands.values()
-                if each.status == "queued" and self.origins[thread, each.id][1] is not None
+                if each.status == "queued" and self.origins[thread, each.id] is not None
             ]
             for thread in threads
             if (held := self.disk._threads.get(thread)) is not None
@@ -209,7 +211,7 @@ class Hub:
         held = self.disk._threads.get(thread)
         records = [] if held is None else [held.commands[id] for id in ids if id in held.commands]
         records.sort(key=lambda record: record.order)
-        return [Arrival(record, *self.origins[thread, record.id]) for record in records]
+        return [Arrival(record, self.origins[thread, record.id]) for record in records]
 
     def renew(self, node: str, epochs: Mapping[str, int]) -> set[str]:
         held = set()

@@ -1,4 +1,4 @@
-"""A line to a server that tests can cut: for as long as they like."""
+"""A line to a server that tests can cut or stall: for as long as they like."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ class Line:
         self._target = target
         self._up = True
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     def cut(self) -> None:
         """Drops all connections, and those that are tried from now on."""
         self._up = False
+        self._flows.set()
         for writer in self._writers:
             writer.transport.abort()
 
+    def stall(self) -> None:
+        """Lets nothing through any more, and says so to nobody."""
+        self._flows.clear()
+
     def mend(self) -> None:
         self._up = True
+        self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._up:
@@ -39,6 +47,7 @@ class Line:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65_536):
+                await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:

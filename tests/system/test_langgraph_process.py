@@ -33,7 +33,7 @@ from langgraph.types import interrupt
 
 
 class Counter(BaseChatModel):
-    """Counts as far as the last message says, a number in ten milliseconds."""
+    """Counts as far as the last message says, a number in ten milliseconds or, if it says so, quickly."""
 
     @property
     def _llm_type(self):
@@ -46,7 +46,7 @@ class Counter(BaseChatModel):
         last = [message for message in messages if message.type == "human"][-1]
         for number in range(int(last.text.split()[-1])):
             yield ChatGenerationChunk(message=AIMessageChunk(content=f"{number} "))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0 if "quickly" in last.text else 0.01)
 
 
 class State(TypedDict):
@@ -207,6 +207,31 @@ async def test_a_stop_leaves_the_run_to_the_next_start(project: Path, tmp_path: 
             await client.until_run("t", "completed")
             assert view.run.id == run
             assert texts(view) == ["count 200", counted(200)]
+        assert await server.stop() == 0
+        check_log(server)
+
+
+async def test_a_run_goes_on_though_its_reader_has_gone_and_another_one_has_stopped(
+    project: Path, tmp_path: Path
+) -> None:
+    async with running(tmp_path, f"{project / 'graphs.py'}:graph") as server:
+        async with server.client("json") as stopped, server.client("json") as late:
+            gone = await server.connect()
+            await gone.open("t")
+            await gone.say("t", "warm", "count 100")
+            await gone.until_run("t", "completed")
+            await stopped.open("t")
+            await stopped.until(lambda: stopped.views["t"].seq >= 0)
+            stopped.socket.transport.pause_reading()
+            await gone.say("t", "a", "count quickly to 20000")
+            await gone.until(lambda: len(texts(gone.views["t"])) == 4 and "49 " in texts(gone.views["t"])[-1])
+            gone.cut()
+            view = await late.open("t")
+            await late.until_run("t", "completed", timeout_s=60)
+            assert texts(view)[-1] == counted(20_000)
+            stopped.socket.transport.resume_reading()
+            await stopped.until(lambda: stopped.views["t"].seq == view.seq)
+            assert stopped.views["t"].state == view.state
         assert await server.stop() == 0
         check_log(server)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import threadwire
+from threadwire.client import ChatModelRunOptions, TextMessagePart
+from threadwire_agents.chat_model import ChatModelAgent
 
 
 def _say(run: threadwire.Run, role: str, text: str, id: str | None = None) -> None:
@@ -45,6 +49,45 @@ async def fast(run: threadwire.Run) -> None:
         for number in range(int(count)):
             run.append_text(("messages", -1, "content"), f"token{number} ")
             await asyncio.sleep(max(0, began + (number + 1) / 500 - loop.time()))
+
+
+@threadwire.agent
+async def writer(run: threadwire.Run) -> None:
+    """Says what it is asked to say; `slowly N` says N lines, one by one."""
+    for command in run.commands:
+        assert isinstance(command, threadwire.AddMessage)
+        text = command.message.text
+        _say(run, "user", text, command.message.id)
+        word, _, count = text.partition(" ")
+        _say(run, "assistant", "" if word == "slowly" else text)
+        for number in range(int(count) if word == "slowly" else 0):
+            run.append_text(("messages", -1, "content"), f"Line {number}.\n\n")
+            await asyncio.sleep(0.03)
+
+
+async def _reply(options: ChatModelRunOptions) -> AsyncIterator[dict[str, Any]]:
+    last = options.messages[-1]
+    said = last.content[0].text if last.content and isinstance(last.content[0], TextMessagePart) else ""
+    if last.role == "user" and said == "pick":
+        call = {
+            "type": "tool-call",
+            "toolCallId": f"call-{last.id}",
+            "toolName": "pick_a_card",
+            "args": {"of": 52},
+        }
+        yield {"content": [call]}
+        return
+    text = ""
+    for word in f"You said {said}.".split():
+        text += f"{word} "
+        yield {"content": [{"type": "text", "text": text}]}
+    if said == "hang":
+        await asyncio.Event().wait()
+
+
+def model() -> ChatModelAgent:
+    """Answers as chat models do; `pick` calls a tool that people answer, `hang` never ends."""
+    return ChatModelAgent(_reply, name="model", human_tools=["pick_a_card"])
 
 
 def _text(index: int) -> str:

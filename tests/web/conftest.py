@@ -22,6 +22,8 @@ AGENTS = (
     "assistant=threadwire_agents.demos.assistant:assistant",
     f"asker={HERE / 'agents.py'}:asker",
     f"fast={HERE / 'agents.py'}:fast",
+    f"writer={HERE / 'agents.py'}:writer",
+    f"model={HERE / 'agents.py'}:model",
 )
 
 FAILED: pytest.StashKey[bool] = pytest.StashKey()

@@ -116,6 +116,57 @@ async def test_message_sent_offline_survives_a_reload_of_the_page(windows: Windo
         assert (await page.texts())[2:] == ["kept", "kept"]
 
 
+async def test_thread_begun_offline_survives_a_reload_of_the_page(windows: Windows, server: Server) -> None:
+    async with line_to(server.port) as line, windows() as page:
+        page.may_lose_the_server = True
+        await page.open(f"http://127.0.0.1:{line.port}", "writer")
+        line.cut()
+        await page.page.locator(".badge.waiting").wait_for()
+        await page.say("begun offline")
+        await page.until("(sessionStorage.getItem('threadwire.outbox') ?? '').includes('begun')")
+        line.mend()
+        await page.page.reload()
+        await page.answer("begun offline").wait_for()
+        await page.idle()
+        assert await page.texts() == ["begun offline", "begun offline"]
+        await page.page.locator(".item[data-active]", has_text="writer").wait_for()
+
+
+async def test_network_that_comes_and_goes_loses_nothing(windows: Windows, server: Server) -> None:
+    async with line_to(server.port) as line, windows() as page:
+        page.may_lose_the_server = True
+        await page.open(f"http://127.0.0.1:{line.port}", "scripted")
+        await page.say("count 500 every 10")
+        numbers = (20, 60, 100, 140, 180, 220)
+        for number in numbers:
+            await page.answer(f" {number} ").wait_for()
+            line.cut()
+            await page.page.locator(".badge.waiting").wait_for()
+            await page.say(f"offline at {number}")
+            line.mend()
+            await page.page.evaluate("dispatchEvent(new Event('online'))")
+        await page.answer(f"offline at {numbers[-1]}").wait_for()
+        await page.idle()
+        said = [f"offline at {number}" for number in numbers for _ in ("question", "answer")]
+        assert await page.texts() == ["count 500 every 10", counted(500), *said]
+
+
+async def test_network_that_is_gone_without_a_word_is_noticed_soon(windows: Windows, server: Server) -> None:
+    async with line_to(server.port) as line, windows() as page:
+        page.may_lose_the_server = True
+        await page.open(f"http://127.0.0.1:{line.port}", "scripted")
+        await page.say("count 100 every 10")
+        await page.answer("1 2 3").wait_for()
+        line.stall()
+        await page.page.evaluate("dispatchEvent(new Event('offline'))")
+        await page.page.locator(".badge:not(.online)").wait_for()  # by itself after 45 seconds
+        line.mend()
+        await page.page.evaluate("dispatchEvent(new Event('online'))")
+        await page.answer(" 100").wait_for()
+        await page.idle()
+        assert await page.texts() == ["count 100 every 10", counted(100)]
+
+
 async def test_thread_that_is_gone_says_so(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
     await page.say("short-lived")

@@ -71,21 +71,24 @@ async def test_tree_is_used_by_keyboard(page: Window, server: Server) -> None:
 
 async def test_time_travel_shows_every_state_and_what_differs(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
-    await page.say("count 30 every 5")
-    await page.answer("30").wait_for()
+    await page.say("count 30 every 20")
+    text = page.row("messages.1.content")
+    await text.filter(has_text="29 30").wait_for()
     await page.idle()
-    _, last = await seq(page)
     slider = page.page.get_by_label("Sequence", exact=True)
-    await slider.fill("5")
-    await page.until("document.querySelector('[data-path=\"messages.1.content\"]').innerText.length < 40")
-    state = await page.row("messages.1.content").inner_text()
+    # A page that is slow begins with a later snapshot, and is sent several steps in one.
+    first = int(await slider.get_attribute("min") or 0)
+    _, last = await seq(page)
+    before = (first + last) // 2
+    await slider.fill(str(before))
+    await text.filter(has_not_text="29 30").wait_for()
+    assert await seq(page) == (before, last)
     await page.page.get_by_role("button", name="One sequence on").click()
-    assert await seq(page) == (6, last)
-    await page.until(
-        f"document.querySelector('[data-path=\"messages.1.content\"]').innerText.length > {len(state)}"
-    )
+    assert await seq(page) == (before + 1, last)
+    await slider.fill(str(last))
+    await text.filter(has_text="29 30").wait_for()
     await page.page.get_by_role("checkbox", name="compare with").check()
-    await page.page.get_by_label("Sequence to compare with").fill("3")
+    await page.page.get_by_label("Sequence to compare with").fill(str(before))
     await page.page.locator(".comparison li", has_text="messages.1.content").wait_for()
     await page.page.get_by_role("checkbox", name="compare with").uncheck()
     await page.page.get_by_role("button", name="Live").click()
@@ -161,3 +164,43 @@ async def test_axe_finds_nothing_serious(windows: Windows, server: Server, colou
             await page.tab(tab)
             await page.page.locator(".inspector-panel .spinner").wait_for(state="detached")
             assert await page.axe() == []
+        for agent, text in (("asker", "ask"), ("asker", "card"), ("model", "pick")):
+            await page.open(server.url, agent)
+            await page.say(text)
+            await page.page.get_by_role("button", name="Answer", exact=True).wait_for()
+            assert await page.axe() == []
+
+
+async def test_all_of_a_chat_goes_by_keyboard(page: Window, server: Server) -> None:
+    await page.open(server.url, "assistant")
+    keyboard = page.page.keyboard
+
+    async def tab_to(label: str, key: str) -> None:
+        for _ in range(60):
+            await keyboard.press(key)
+            focused = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
+            if str(await page.page.evaluate(focused)).strip() == label:
+                return
+        pytest.fail(f"{label} isn't reached")
+
+    await page.composer.focus()
+    await keyboard.type("Send a postcard to Ada that says: Hello")
+    await keyboard.press("Enter")
+    await page.page.get_by_role("button", name="Approve").wait_for()
+    await tab_to("Approve", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.page.locator(".tool.done", has_text="send_postcard").wait_for()
+    await page.idle()
+    await page.composer.focus()
+    await tab_to("Edit", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.page.get_by_label("Edit the message").fill("What is 20 + 30?")
+    await keyboard.press("Enter")
+    await page.answer(re.compile(r"\b50\b")).wait_for()
+    await page.idle()
+    await tab_to("Branch before", "Shift+Tab")
+    await keyboard.press("Enter")
+    await page.user("Send a postcard").wait_for()
+    await tab_to("New thread", "Tab")
+    await keyboard.press("Enter")
+    await page.page.get_by_role("heading", name=re.compile("Talk to")).wait_for()

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 from langchain_core.messages import SystemMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from threadwire.core.commands import Command
 from threadwire.core.errors import Refused
@@ -29,10 +28,10 @@ from threadwire.engine.store import Store
 from .checkpoints import Checkpoints
 from .handlers import GraphHandler
 from .message_json import message_from_json, plain
-from .saver import Saver, check_saver
+from .saver import Saver, check_saver, own_saver
 from .savers import saver_beside
 from .serialise import message_to_json
-from .shape import Shape, context_for
+from .shape import MESSAGES, Shape, context_for
 from .source import Graph, graph_source
 from .turn import Turn
 
@@ -83,14 +82,14 @@ class LangGraphAgent(Agent):
         self._durability = durability
         self._given_config = config or {}
         self._checkpointer = checkpointer
+        """The one that was given, or else the graph's own; of a factory's graph that isn't known yet."""
         self._beside: Saver | None = None
         """The checkpointer beside the store, while the agent is served."""
         self._shape: Shape | None = None
         if source.graph is not None:
             self._shape = Shape(source.graph, input=input)
-            own_saver = source.graph.checkpointer
-            if isinstance(own_saver, BaseCheckpointSaver):
-                check_saver(own_saver)
+            if checkpointer is None:
+                self._checkpointer = own_saver(source.graph)
         if checkpointer is not None:
             check_saver(checkpointer)
 
@@ -98,10 +97,7 @@ class LangGraphAgent(Agent):
 
     @asynccontextmanager
     async def _serving(self, store: Store) -> AsyncIterator[None]:
-        graph = self._source.graph
-        if self._checkpointer is not None or (
-            graph is not None and isinstance(graph.checkpointer, BaseCheckpointSaver)
-        ):
+        if self._checkpointer is not None:
             yield
             return
         async with saver_beside(store.url) as saver:
@@ -115,15 +111,18 @@ class LangGraphAgent(Agent):
         return self._serving(store)
 
     async def deleted(self, thread: str) -> None:
-        graph = self._source.graph
-        saver = self._saver(graph) if graph is not None else self._checkpointer or self._beside
-        if saver is not None:
-            await saver.adelete_thread(thread)
+        known = self._checkpointer or self._beside
+        if known is not None:
+            await known.adelete_thread(thread)
+        if self._checkpointer is None and self._source.fresh:
+            async with self._source.open(self._config(thread, {}), access="threads.update") as graph:
+                await self._saver(graph).adelete_thread(thread)
 
     def read_seed(self, state: dict[str, Json]) -> dict[str, Json]:
         shape = self._shape
         if shape is None:
-            return state
+            # What channels its graph will have is not known; that keeps what it has a place for.
+            return _read_messages(state, MESSAGES) if type(state.get(MESSAGES)) is list else state
         for name in state:
             if not shape.takes(name):
                 raise Refused(
@@ -158,7 +157,7 @@ class LangGraphAgent(Agent):
     @asynccontextmanager
     async def _turn(self, run: Run) -> AsyncIterator[Turn]:
         checkpoints = Checkpoints(await run.hosting.notes())
-        config = self._config(run)
+        config = self._config(run.thread, run.context)
         async with self._source.open(config, context=dict(run.context)) as graph:
             shape = self._shape or Shape(graph, input=self._input)
             yield Turn(
@@ -173,13 +172,13 @@ class LangGraphAgent(Agent):
                 client_tools=self._client_tools | _declared(run.context),
             )
 
-    def _config(self, run: Run) -> RunnableConfig:
+    def _config(self, thread: str, context: Any) -> RunnableConfig:
         given: dict[str, Any] = dict(self._given_config)
-        own = {name: value for name, value in _flat(run.context).items() if _may_configure(name)}
+        own = {name: value for name, value in _flat(context).items() if _may_configure(name)}
         given["configurable"] = {
             **own,
             **(given.get("configurable") or {}),
-            "thread_id": run.thread,
+            "thread_id": thread,
             "checkpoint_ns": "",
         }
         return given  # type: ignore[return-value]
@@ -188,17 +187,19 @@ class LangGraphAgent(Agent):
         """What is known of the graph of a run. A factory is called for that."""
         if self._shape is not None:
             return self._shape
-        async with self._source.open(self._config(run), context=dict(run.context)) as graph:
+        async with self._source.open(
+            self._config(run.thread, run.context), context=dict(run.context)
+        ) as graph:
             return Shape(graph, input=self._input)
 
     def _saver(self, graph: Graph) -> Saver:
-        if self._checkpointer is not None:
-            return self._checkpointer
-        own = graph.checkpointer
-        if isinstance(own, BaseCheckpointSaver):
-            return own
-        assert self._beside is not None, "the agent is not served"
-        return self._beside
+        saver = self._checkpointer
+        if saver is None:
+            saver = own_saver(graph)
+        if saver is None:
+            saver = self._beside
+        assert saver is not None, "the agent is not served"
+        return saver
 
 
 _LANGGRAPHS: Final = ("thread_id", "run_id", "task_id", "assistant_id", "graph_id")

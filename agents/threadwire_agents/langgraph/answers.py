@@ -28,7 +28,10 @@ from .serialise import to_json
 CLIENT_TOOL: Final = "client_tool"
 """The `type` of an interrupt that asks for a client tool's result: `{type, tool_call_id, name, args}`."""
 
-_NO_RESULT: Final = "The call was cancelled before it had a result."
+_NO_RESULT: Final = {
+    "cancelled": "The call was cancelled before it had a result.",
+    "failed": "The run failed before the call had a result.",
+}
 
 
 def open_calls(messages: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
@@ -37,10 +40,13 @@ def open_calls(messages: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
     return {id: call for id, call in calls.items() if id not in answered}
 
 
-def closing_messages(messages: Sequence[Any], new_id: Callable[[], str]) -> list[ToolMessage]:
-    """Results for the tool calls that have none: models refuse a conversation without."""
+def closing_messages(messages: Sequence[Any], new_id: Callable[[], str], why: str) -> list[ToolMessage]:
+    """Results for the tool calls that have none: models refuse a conversation without.
+
+    `why`: `cancelled` or `failed`.
+    """
     return [
-        ToolMessage(_NO_RESULT, tool_call_id=id, name=call["name"], status="error", id=new_id())
+        ToolMessage(_NO_RESULT[why], tool_call_id=id, name=call["name"], status="error", id=new_id())
         for id, call in open_calls(messages).items()
     ]
 

@@ -10,10 +10,11 @@ from contextlib import aclosing
 from typing import Any
 
 from langchain_core.messages import AnyMessage
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
+from threadwire.core.errors import AgentError
 from threadwire.core.operations import Json
 from threadwire.engine.run import Given
 
@@ -133,6 +134,11 @@ class Calls:
                             self._running.discard(payload["id"])
         except GraphDrained:
             return True
+        except GraphRecursionError as error:
+            text = (
+                "the graph has taken as many steps as its recursion_limit allows, and has not come to its end"
+            )
+            raise AgentError(text, code="recursion-limit") from error
         finally:
             self._control = None
         return False

@@ -12,7 +12,7 @@ Names of notes:
     base            the run that began last, and the head then
     call            the call of the graph that goes on, for a later process to take up
     wanted          the run that is to call the graph for a handler, until a checkpoint of that call is there
-    unsaved         of a run that was cut short, messages that have yet to go to the graph's own state
+    unsaved         of a run that was cut short: why, and messages that are to go to the graph's own state
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The modes, and what an event of each is for:
 
     messages   a token: text at the end of a preview (`messages`)
     values     the channels: what they hold is the truth
-    updates    which messages a node returned, which may have been edited in place
+    updates    which channels and messages a node returned, which may have been edited in place
     tasks      what runs; and, when tasks start, that the superstep before has ended
     custom     what nodes write to the stream
     tools      what tools do
@@ -26,7 +26,7 @@ from langchain_core.messages import BaseMessage
 from threadwire.core.draft import RESERVED
 from threadwire.core.operations import Json, Path
 
-from .messages import Access, MessageList, make_equal, make_objects, value_at
+from .messages import MISSING, Access, MessageList, make_equal, make_objects, value_at
 from .serialise import to_json
 
 MODES: Final = ["messages", "values", "updates", "custom", "tasks", "tools"]
@@ -39,6 +39,8 @@ Namespace: TypeAlias = tuple[str, ...]
 
 _MAX_CUSTOM: Final = 1000
 """Custom values that are kept of a run; a few more before the oldest go."""
+_MAX_SUBGRAPHS: Final = 200
+"""Calls of subgraphs that are kept of a run once they have ended."""
 _INTERRUPT: Final = "__interrupt__"
 _METADATA: Final = "__metadata__"
 _OUTPUT: Final = "output"
@@ -60,6 +62,8 @@ class _Scope:
         "running",
         "streamed",
         "tasks",
+        "told",
+        "written",
     )
 
     def __init__(self, at: Path, path: Path, own_list: MessageList, *, name: str) -> None:
@@ -72,6 +76,10 @@ class _Scope:
         self.list = own_list
         """Where its messages stream: its own list, or an outer graph's that shares its messages."""
         self.changed: set[str | None] = set()
+        self.told: dict[Any, Any] = {}
+        """What its channels held last: the same objects for as long as no node writes them."""
+        self.written: set[Any] = set()
+        """The channels that nodes have written since: what these hold may have been edited in place."""
         self.tasks: dict[str, str] = {}
         """Names of the superstep's tasks, by id."""
         self.running: set[str] = set()
@@ -109,6 +117,8 @@ class Converter:
         self._root = _Scope((RESERVED,), (), self.root, name="")
         self._conversation = messages is not None
         self._scopes: dict[Namespace, _Scope] = {(): self._root}
+        self._past: dict[str, None] = {}
+        """Calls of subgraphs that have ended, in that order."""
         self.resuming = False
         """The next values of the root are older than what is shown, and are read for their objects only."""
 
@@ -131,14 +141,15 @@ class Converter:
         """
         self.resuming = False
         self.root.forget()
+        self._root.told = {}
         self._values(self._root, values, final=not cut)
         if cut:
             self.root.stale = self.root.preview_ids()
 
     def finish(self) -> None:
         """The graph's stream is over: nothing runs any more."""
-        self._remove("tasks")
-        self._remove("tools")
+        self.remove("tasks")
+        self.remove("tools")
         for scope in self._scopes.values():
             scope.ended = scope.interrupted = False
             scope.tasks.clear()
@@ -154,6 +165,10 @@ class Converter:
     def put(self, path: Path, value: Json) -> None:
         """Puts something else in the server's part of the state."""
         self._set((RESERVED, *path), value)
+
+    def remove(self, area: str) -> None:
+        """Takes a member out of the server's part of the state, if it is there."""
+        self._delete((RESERVED, area))
 
     # events
 
@@ -181,6 +196,7 @@ class Converter:
     def _enter(self, namespace: Namespace) -> _Scope:
         """A subgraph is called."""
         key = "|".join(namespace)
+        self._past.pop(key, None)  # one that keeps its state has the same name in each call
         name, _, task = namespace[-1].partition(":")
         at: Path = (RESERVED, "subgraphs", key)
         entry: dict[str, Json] = {"name": name}
@@ -224,6 +240,8 @@ class Converter:
         shown = value_at(document, scope.path)
         shared = scope.list is not scope.own_list
         changed, scope.changed = scope.changed, set()
+        written, scope.written = scope.written, set()
+        told, scope.told = scope.told, {}
         names: dict[str, None] = {}
         for name, value in values.items():
             if name == _INTERRUPT or (at_root and name == RESERVED):
@@ -240,10 +258,14 @@ class Converter:
                     document.set((*scope.path, name), [])
                 scope.own_list.tell(value, changed=changed, final=final)
                 continue
-            if name == self._channel:
-                scope.own_list.forget()
             (key,) = to_json({name: None})
             names[key] = None
+            if name == self._channel:
+                scope.own_list.forget()
+            else:
+                scope.told[name] = value
+                if key in shown and name not in written and told.get(name, MISSING) is value:
+                    continue  # a channel may hold megabytes, superstep after superstep
             make_equal(document, (*scope.path, key), to_json(value))
         for name in list(shown):
             streams = name == self._channel and not final  # though the subgraph has no such channel
@@ -272,7 +294,7 @@ class Converter:
         """Takes out what streamed where the graph has no list for it."""
         if scope is self._root and not self._conversation:
             scope.own_list.forget()
-            self._remove("streaming")
+            self.remove("streaming")
 
     # the other modes
 
@@ -280,9 +302,11 @@ class Converter:
         if not isinstance(payload, Mapping):
             return
         for update in payload.values():
+            scope.written.add(_OUTPUT)
             parts = update if isinstance(update, list | tuple) else [update]
             for part in parts:
                 if isinstance(part, Mapping):
+                    scope.written.update(part)
                     messages = part.get(self._channel)
                     for message in messages if isinstance(messages, list | tuple) else [messages]:
                         if isinstance(message, BaseMessage):
@@ -327,6 +351,10 @@ class Converter:
         scope.ended = False
         for inner in [each for each in self._scopes if each[: len(namespace)] == namespace != each]:
             del self._scopes[inner]
+            self._past["|".join(inner)] = None
+        while len(self._past) > _MAX_SUBGRAPHS:
+            self._delete((RESERVED, "subgraphs", oldest := next(iter(self._past))))
+            del self._past[oldest]
         for id in scope.tasks:
             self._calls.pop(id, None)
             self._delete((RESERVED, "tasks", id))
@@ -390,9 +418,6 @@ class Converter:
         parent = value_at(self._access.document, path[:-1])
         if type(parent) is dict and path[-1] in parent:
             self._access.document.delete(path)
-
-    def _remove(self, area: str) -> None:
-        self._delete((RESERVED, area))
 
 
 def _tool_call(given: Any) -> str | None:

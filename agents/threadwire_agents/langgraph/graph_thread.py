@@ -17,6 +17,7 @@ from langgraph.graph import END, START
 from langgraph.types import StateSnapshot, StateUpdate
 
 from threadwire.core.draft import RESERVED
+from threadwire.core.errors import Refused
 from threadwire.core.operations import Json
 from threadwire.engine.run import Run
 
@@ -25,7 +26,7 @@ from .checkpoints import Checkpoints
 from .converter import Converter
 from .message_json import message_from_json, plain
 from .messages import value_at
-from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver
+from .saver import COMMANDS, EPOCH, RUN, CheckpointLost, HeadSaver, Saver, saver_for
 from .serialise import to_json
 from .shape import Shape, editor_of
 from .source import Graph
@@ -57,7 +58,7 @@ class GraphThread:
         self.checkpoints = checkpoints
         self.shape = shape
         self.config = config
-        self.inner = inner
+        self.inner = inner = saver_for(graph, inner)
         self.marks = {RUN: run.id, EPOCH: str(self.hosting.epoch), COMMANDS: ""}
         """What each checkpoint is marked with."""
         self.saver = HeadSaver(inner, checkpoints.head, metadata=self.marks, saved=self._saved)
@@ -74,7 +75,35 @@ class GraphThread:
     # the state
 
     async def state(self) -> StateSnapshot:
+        self.saver.read = None
         return await self.graph.aget_state(self.config)
+
+    async def shown_or_before(self) -> StateSnapshot:
+        """The state, shown as that of a cut run; where it is of no use, the last one before, without tasks.
+
+        It is of none where a node has written what another one's schema refuses, since that fails before each
+        next task, for ever; or where it is larger than states may be.
+        """
+        while True:
+            try:
+                state = await self.state()
+            except CheckpointLost:
+                raise
+            except Exception:
+                if self.saver.read is None:
+                    raise  # it is the checkpointer that has failed
+            else:
+                try:
+                    self.show(state, cut=True)
+                    return state
+                except Refused:
+                    if self.saver.read is None:
+                        raise  # nothing could be less
+            before = (self.saver.read.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+            self._unnamed.clear()
+            self.saver.head = self.checkpoints.head = before
+            if before is not None:
+                await self.update({})
 
     async def settle(self) -> StateSnapshot:
         """Shows the graph's state as it is kept."""
@@ -159,12 +188,12 @@ class GraphThread:
         finally:
             self._updating = False
 
-    async def close(self, state: StateSnapshot, more: Sequence[Any] = ()) -> None:
+    async def close(self, state: StateSnapshot, more: Sequence[Any] = (), *, why: str = "cancelled") -> None:
         """Ends what the graph is in the midst of: drops its tasks, adds messages, and closes open calls."""
         updates = [[StateUpdate(None, END)]] if state.tasks else []
         before = self.messages(state)
         if self.shape.messages is not None:
-            added = [*more, *closing_messages([*before, *more], self.run.new_id)]
+            added = [*more, *closing_messages([*before, *more], self.run.new_id, why)]
             if added:
                 updates.append([StateUpdate(self.adding(added, before), START)])
         if updates:
@@ -202,6 +231,7 @@ class GraphThread:
             elif value is not None:
                 values[name] = self.shape.whole(name, plain(value))
         self.checkpoints.forget()
+        self.converter.remove("branches")
         if values:
             await self.update(values)
             await self.settle()

@@ -28,7 +28,8 @@ async def keep_partial(thread: GraphThread, why: str, *, save: bool = True) -> b
     thread.converter.finish()
     # A fork that has saved nothing has changed nothing.
     thread.saver.head = thread.checkpoints.head
-    thread.checkpoints.notes[UNSAVED] = {"run": thread.run.id, "messages": _kept(previews, why)}
+    left: Json = {"run": thread.run.id, "why": why, "messages": _kept(previews, why)}
+    thread.checkpoints.notes[UNSAVED] = left
     if not save:
         return False
     try:
@@ -43,12 +44,12 @@ async def keep_partial(thread: GraphThread, why: str, *, save: bool = True) -> b
 
 async def save_partial(thread: GraphThread, unsaved: Any) -> None:
     """Puts what a run left into the graph's own state."""
-    state = await thread.state()
+    state = await thread.shown_or_before()
     messages = thread.messages(state)
     known = {message.id for message in messages}
     more: list[Any] = [message_from_json(item) for item in unsaved["messages"] if item.get("id") not in known]
     thread.marks[COMMANDS] = ""
-    await thread.close(state, more)
+    await thread.close(state, more, why=unsaved["why"])
     await thread.settle()
     del thread.checkpoints.notes[UNSAVED]
 

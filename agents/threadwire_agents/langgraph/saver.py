@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -23,6 +24,9 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
 )
+from langgraph.pregel import Pregel
+
+from threadwire.core.errors import AgentError
 
 _ERROR = "__error__"
 """The channel of what a task has failed with."""
@@ -39,12 +43,38 @@ class CheckpointLost(Exception):
     """The checkpointer doesn't have what was noted of the thread, as after a restart of one in memory."""
 
 
+_ASYNC_IN_NAME: Final = "langgraph.checkpoint.sqlite.SqliteSaver"
+"""Has the async methods too, each of which only says that there are none."""
+
+
 def check_saver(saver: Saver) -> None:
     """Raises ValueError for a checkpointer that has no async side."""
-    if type(saver).aget_tuple is BaseCheckpointSaver.aget_tuple:
+    read = type(saver).aget_tuple
+    if read is BaseCheckpointSaver.aget_tuple or f"{read.__module__}.{read.__qualname__}".startswith(
+        f"{_ASYNC_IN_NAME}."
+    ):
         raise ValueError(
             f"the checkpointer {type(saver).__name__} can't be used asynchronously; use its async variant"
         )
+
+
+def own_saver(graph: Pregel[Any, Any, Any, Any]) -> Saver | None:
+    """The checkpointer that the graph was compiled with. Raises ValueError for one that has no async side."""
+    found = graph.checkpointer
+    if not isinstance(found, BaseCheckpointSaver):
+        return None
+    check_saver(found)
+    return found
+
+
+def saver_for(graph: Pregel[Any, Any, Any, Any], saver: Saver) -> Saver:
+    """The checkpointer that gives back values of the types that the graph's schemas name.
+
+    In LangGraph's strict mode (`LANGGRAPH_STRICT_MSGPACK`) it gives back those that it was told of, which is
+    done where a graph is compiled with it.
+    """
+    types = getattr(graph, "_serde_allowlist", None)
+    return saver if types is None else saver.with_allowlist(types)
 
 
 class HeadSaver(Saver):
@@ -66,7 +96,7 @@ class HeadSaver(Saver):
         super().__init__(serde=inner.serde)
         self.head = head
         self.read: CheckpointTuple | None = None
-        """The head as it was read last."""
+        """The head as it was read last, if it could be."""
         self._inner = inner
         self._metadata = metadata
         self._saved = saved
@@ -107,7 +137,8 @@ class HeadSaver(Saver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        saved = await self._inner.aput(config, checkpoint, self._marked(metadata), new_versions)
+        with self._naming_what_fails(checkpoint["channel_values"].items()):
+            saved = await self._inner.aput(config, checkpoint, self._marked(metadata), new_versions)
         self._move(config, checkpoint)
         return saved
 
@@ -119,7 +150,22 @@ class HeadSaver(Saver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         # From the thread of a node that isn't async: of a subgraph it calls, never of the graph itself.
-        return self._inner.put(config, checkpoint, self._marked(metadata), new_versions)
+        with self._naming_what_fails(checkpoint["channel_values"].items()):
+            return self._inner.put(config, checkpoint, self._marked(metadata), new_versions)
+
+    @contextmanager
+    def _naming_what_fails(self, values: Iterable[tuple[str, Any]]) -> Iterator[None]:
+        """Raises AgentError for a value that can't be stored; the checkpointer's own error names none."""
+        try:
+            yield
+        except TypeError:
+            for name, value in values:
+                try:
+                    self.serde.dumps_typed(value)
+                except TypeError as error:
+                    text = f"the graph can't store what was written to {name!r}: {error}"
+                    raise AgentError(text, code="value-not-storable") from error
+            raise
 
     def _marked(self, metadata: CheckpointMetadata) -> Any:
         return {**metadata, **self._metadata}
@@ -129,6 +175,12 @@ class HeadSaver(Saver):
         if not given.get("checkpoint_ns"):
             self.head = checkpoint["id"]
             self._saved(checkpoint["id"], given.get("checkpoint_id"), checkpoint)
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> HeadSaver:
+        # Asked for by each subgraph, of its own types; a clone would have a head of its own.
+        self._inner = self._inner.with_allowlist(extra_allowlist)
+        self.serde = self._inner.serde
+        return self
 
     # the rest is the inner one's
 
@@ -143,13 +195,15 @@ class HeadSaver(Saver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        await self._inner.aput_writes(config, _whole(writes), task_id, *path)
+        with self._naming_what_fails(writes):
+            await self._inner.aput_writes(config, _whole(writes), task_id, *path)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         path = (task_path,) if self._takes_path else ()
-        self._inner.put_writes(config, _whole(writes), task_id, *path)
+        with self._naming_what_fails(writes):
+            self._inner.put_writes(config, _whole(writes), task_id, *path)
 
     async def alist(
         self,
@@ -173,7 +227,10 @@ class HeadSaver(Saver):
         yield from self._inner.list(config, filter=filter, before=before, limit=limit)
 
     async def aget_delta_channel_history(self, **asked: Any) -> Any:
-        return await self._inner.aget_delta_channel_history(**asked)
+        read, self.read = self.read, None
+        found = await self._inner.aget_delta_channel_history(**asked)
+        self.read = read
+        return found
 
     def get_delta_channel_history(self, **asked: Any) -> Any:
         return self._inner.get_delta_channel_history(**asked)

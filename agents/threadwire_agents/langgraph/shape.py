@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, get_origin, get_type_hints
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
@@ -71,9 +71,11 @@ class Shape:
         Raises:
             AgentError: the graph has no place for messages.
         """
-        if self._input is None and MESSAGES in self._inputs:
+        name = self._input or (MESSAGES if MESSAGES in self._inputs else None)
+        if name == MESSAGES:
             return {MESSAGES: list(messages)}
-        name = self._input or (next(iter(self._inputs)) if len(self._inputs) == 1 else None)
+        if name is None and len(self._inputs) == 1:
+            name = next(iter(self._inputs))
         content: Any = [message.content for message in messages]
         if len(content) == 1:
             content = content[0]
@@ -82,7 +84,7 @@ class Shape:
         if name is not None:
             return {name: content}
         if not self._inputs:
-            return content  # a functional API's entrypoint takes any value
+            return _value_of(_entry_type(self._graph), messages, content)
         raise AgentError(
             "the graph has no channel for messages: name the channel they go into by"
             " LangGraphAgent(graph, input=...)"
@@ -173,15 +175,45 @@ def _names(channels: str | Sequence[str]) -> list[str]:
     return [channels] if isinstance(channels, str) else list(channels)
 
 
+def _entry_type(graph: Graph) -> Any:
+    """What the one argument of a functional API's entrypoint is annotated with."""
+    kind = graph.InputType
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if not isinstance(kind, str):
+        return kind
+    bound: Any = next(iter(graph.nodes.values())).bound
+    try:
+        hints = get_type_hints(getattr(bound, "func", None) or bound.afunc)
+    except Exception:
+        return Any  # annotations may be any code, and of names that are known to checkers only
+    return next(iter(hints.values()), Any)
+
+
+def _value_of(kind: Any, messages: Sequence[AnyMessage], content: Any) -> Any:
+    """A value of the type for an entrypoint: it may take messages as they are, or in a field of that name."""
+    if (get_origin(kind) or kind) in (list, Sequence):
+        return content if get_args(kind) == (str,) else list(messages)
+    if MESSAGES in _fields(kind):
+        fields = {MESSAGES: list(messages)}
+        return fields if issubclass(kind, dict) else kind(**fields)
+    return content  # it may take any value
+
+
+def _fields(schema: Any) -> Collection[str]:
+    """The names of the fields of a model, a dataclass or a TypedDict."""
+    if not isinstance(schema, type):
+        return ()
+    found: Collection[str] | None = getattr(schema, "model_fields", None)
+    if found is None:
+        found = {name: None for kind in schema.__mro__[::-1] for name in getattr(kind, "__annotations__", {})}
+    return found
+
+
 def _input_names(graph: Graph) -> frozenset[str]:
     """The keys that the graph's input may have; none where it is one value."""
-    schema = getattr(getattr(graph, "builder", None), "input_schema", None)
-    annotations = getattr(schema, "model_fields", None)
-    if annotations is None and schema is not None:
-        annotations = {
-            name: None for kind in reversed(schema.__mro__) for name in getattr(kind, "__annotations__", {})
-        }
-    if annotations:
-        return frozenset(annotations)
+    fields = _fields(getattr(getattr(graph, "builder", None), "input_schema", None))
+    if fields:
+        return frozenset(fields)
     channels = graph.input_channels
     return frozenset() if isinstance(channels, str) else frozenset(channels)

@@ -452,6 +452,7 @@ class Turn:
             self._thread.show(state, cut=True)
             if self._branches.fork is not None:
                 self._branches.note(self._thread.messages(state))
+        self._hosting.recovered()
         if wanted:
             await self._start()
             return
@@ -480,6 +481,7 @@ class Turn:
 
     async def _work_lost(self, commands: Sequence[Given], *, wanted: bool) -> None:
         """Goes on where the graph knows nothing of the thread any more, but for what is shown of it."""
+        self._hosting.recovered()
         if wanted:
             await self._start()
             return

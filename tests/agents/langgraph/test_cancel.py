@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import anyio
@@ -16,9 +17,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import RetryPolicy, interrupt
+from pydantic import BaseModel
 
+from tests.support.engine import say
 from tests.support.graph_client import GraphClient, Hold, client_of, resume, scripted, tool_result
 from tests.support.graphs import Piece, assert_equal_to_graph, call_piece, last_piece
+from tests.support.scenarios import chain
+from threadwire.core.frames import Limits
 from threadwire.engine.settings import Settings
 from threadwire_agents.langgraph import LangGraphAgent
 
@@ -323,8 +328,81 @@ async def test_what_a_graph_that_fails_was_to_carry_out_is_closed() -> None:
     async with client_of(LangGraphAgent(create_agent(model, [broken]))) as client:
         await client.do("go", "failed")
         assert client.state["messages"][-1]["status"] == "error"
+        assert client.texts[-1] == "tool: The run failed before the call had a result."
         await client.check()
         await goes_on(client)
+
+
+class Counted(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages] = []
+    count: int = 0
+
+
+def counting(count: Callable[[str], Any]) -> LangGraphAgent:
+    """Says something, and by the user's text writes what its own schema may refuse."""
+    model, _ = scripted(["counted", last_piece()])
+
+    async def talk(state: Counted) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state.messages)], "count": count(state.messages[-1].text)}
+
+    async def end(state: Counted) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"{state.count} it is")]}
+
+    return LangGraphAgent(chain(talk, end, schema=Counted))
+
+
+async def test_a_value_that_the_graph_refuses_fails_the_run_and_not_the_thread() -> None:
+    agent = counting(lambda text: text if text == "many" else 2)
+    async with client_of(agent) as client:
+        await client.do("two", "completed")
+        id = await client.do(say("many", "refused"), "failed")
+        assert client.status(id) == "applied"
+        assert client.texts[3:] == ["human: many", "ai: counted"]
+        assert marks(client) == [None, None, "failed"]
+        assert client.state["count"] == 2
+        await client.check()
+        await goes_on(client, "two again")
+        assert client.texts[-1] == "ai: 2 it is"
+        await client.do({**say("two instead", "edited"), "sourceId": "refused"}, "completed")
+        assert client.texts[3:] == ["human: two instead", "ai: counted", "ai: 2 it is"]
+        await client.check()
+
+
+async def test_a_state_that_is_too_large_fails_the_run_and_not_the_thread() -> None:
+    class Filled(MessagesState):
+        filling: str
+
+    async def fill(state: Filled) -> dict[str, Any]:
+        return {"filling": "x" * int(state["messages"][-1].text)}
+
+    async def end(state: Filled) -> dict[str, Any]:
+        return {"messages": [AIMessage("filled")]}
+
+    settings = Settings(show_errors=True, limits=Limits(max_state_bytes=4096))
+    async with client_of(LangGraphAgent(chain(fill, end, schema=Filled)), settings=settings) as client:
+        await client.do("1000", "completed")
+        await client.do("5000", "failed")
+        assert "larger than 4096 bytes" in client.run
+        assert (len(client.state["filling"]), client.texts[-1]) == (1000, "human: 5000")
+        await client.check()
+        await goes_on(client, "2000")
+        assert len(client.state["filling"]) == 2000
+
+
+async def test_a_message_that_the_graph_refuses_is_rejected_and_leaves_nothing() -> None:
+    class Needing(BaseModel):
+        messages: Annotated[list[AnyMessage], add_messages] = []
+        needed: int
+
+    async def talk(state: Needing) -> None:
+        raise AssertionError
+
+    async with client_of(LangGraphAgent(chain(talk, schema=Needing))) as client:
+        for _ in range(2):
+            id = await client.do("go", "failed")
+            assert client.status(id) == "agent-failed"
+            assert client.texts == []
+            await client.check()
 
 
 async def test_a_cancel_leaves_what_is_queued_to_the_next_run() -> None:

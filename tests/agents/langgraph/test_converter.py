@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
-from langgraph.graph import MessagesState
+from langgraph.graph import END, START, MessagesState, StateGraph
 
 from tests.support.graphs import ScriptedModel, call_piece, last_piece
 from tests.support.replay import Client, Replay, WatchedConverter
@@ -23,11 +23,20 @@ from tests.support.scenarios import SCENARIOS, history, one_node, says, talking,
 from threadwire.core.codec import encode_log
 from threadwire.core.document import Document
 from threadwire.core.operations import AppendText, Delete, Json, Operation, Set
-from threadwire_agents.langgraph.converter import MODES
+from threadwire_agents.langgraph.converter import MODES, Converter
 from threadwire_agents.langgraph.messages import MessageList
 from threadwire_agents.langgraph.serialise import message_to_json
 
 pytestmark = pytest.mark.anyio
+
+
+class Counting(TypedDict):
+    count: int
+
+
+class Holder:
+    def __init__(self, document: Document) -> None:
+        self.document = document
 
 
 def replay(graph: Any, **options: Any) -> Replay:
@@ -410,6 +419,23 @@ async def test_only_the_last_custom_data_is_kept() -> None:
     assert kept == list(range(1500 - len(kept), 1500))
 
 
+async def test_of_the_subgraphs_that_have_ended_only_the_last_are_kept() -> None:
+    async def inside(state: Counting) -> Any:
+        return {"count": state["count"] + 1}
+
+    builder = StateGraph(Counting)
+    builder.add_node("sub", one_node(inside, Counting))
+    builder.add_edge(START, "sub")
+    builder.add_conditional_edges("sub", lambda state: "sub" if state["count"] < 250 else END, ["sub", END])
+    document = Document({})
+    converter = Converter(Holder(document), messages=None)
+    events = builder.compile().astream({"count": 0}, stream_mode=MODES, subgraphs=True, version="v1")  # type: ignore[arg-type]
+    async for namespace, mode, payload in events:
+        converter.feed(namespace, mode, payload)
+    kept: dict[str, Any] = document.root["threadwire"]["subgraphs"]
+    assert [call["values"]["count"] for call in kept.values()] == list(range(50, 251))
+
+
 async def test_a_tool_shows_that_it_runs_and_that_it_is_done() -> None:
     played = replay_of("react_turn")
     seen: list[Json] = []
@@ -514,14 +540,76 @@ async def test_two_models_in_parallel_nodes_and_a_cancelled_sibling() -> None:
     assert says(state["messages"]) == ["human: hi", "ai: fast"]
 
 
+# channels
+
+
+class Watched:
+    """A value that notices when it is looked at."""
+
+    looks = 0
+
+    def __repr__(self) -> str:
+        self.looks += 1
+        return "watched"
+
+
+def told(converter: Converter, updates: dict[str, Any], **values: Any) -> None:
+    """A superstep: what its nodes have written, and what the channels hold then."""
+    for node, written in updates.items():
+        converter.feed((), "updates", {node: written})
+    converter.feed((), "values", values)
+
+
+def test_a_channel_that_no_node_has_written_is_not_looked_at_again() -> None:
+    document = Document({})
+    converter = Converter(Holder(document), messages=None)
+    value = Watched()
+    told(converter, {}, value=value, count=0)
+    looks = value.looks
+    told(converter, {"node": {"count": 1}, "other": None}, value=value, count=1)
+    assert document.root == {"value": "watched", "count": 1}
+    assert value.looks == looks
+    told(converter, {"node": {"value": value}}, value=value, count=1)
+    assert value.looks > looks
+
+
+def test_a_channel_changed_in_place_is_told_where_a_node_has_written_it() -> None:
+    document = Document({})
+    converter = Converter(Holder(document), messages=None)
+    box: dict[str, Any] = {"a": 1}
+    told(converter, {}, box=box)
+    box["b"] = 2
+    told(converter, {"node": [{"count": 1}, {"box": box}]}, box=box, count=1)
+    assert document.root["box"] == {"a": 1, "b": 2}
+    told(converter, {}, count=1)
+    told(converter, {}, box=box, count=1)
+    assert document.root["box"] == {"a": 1, "b": 2}
+
+
+def test_a_value_of_the_whole_graph_changed_in_place_is_told() -> None:
+    document = Document({})
+    converter = Converter(Holder(document), messages=None)
+    output = [1]
+    converter.feed((), "values", output)
+    output.append(2)
+    converter.feed((), "updates", {"node": output})
+    converter.feed((), "values", output)
+    assert document.root["output"] == [1, 2]
+
+
+def test_the_state_as_it_is_kept_is_told_whole() -> None:
+    document = Document({})
+    converter = Converter(Holder(document), messages=None)
+    box = {"a": 1}
+    told(converter, {}, box=box)
+    box["b"] = 2
+    converter.settle({"box": box})
+    assert document.root["box"] == {"a": 1, "b": 2}
+
+
 # the list of messages by itself
 
 META = {"langgraph_node": "talk"}
-
-
-class Holder:
-    def __init__(self, document: Document) -> None:
-        self.document = document
 
 
 def list_of(messages: Sequence[Any], *previews: AIMessageChunk) -> tuple[Document, MessageList]:

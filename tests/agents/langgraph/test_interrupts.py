@@ -18,7 +18,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Send, interrupt
 from pydantic import BaseModel, field_validator
 
-from tests.support.graph_client import GraphClient, client_of, resume, scripted
+from tests.support.graph_client import GraphClient, Hold, client_of, resume, scripted
 from tests.support.graphs import call_piece, last_piece
 from threadwire.core.errors import CommandError
 from threadwire.stores.url import open_store
@@ -230,6 +230,34 @@ async def test_what_a_node_has_streamed_before_it_asks_stays_while_it_waits() ->
         assert client.texts == ["human: go", "ai: Shall I?"]
         await client.do(resume({client.interrupt_id("Shall I?"): "yes"}), "completed")
         assert client.texts == ["human: go", "ai: Shall I?"]
+        await client.check()
+
+
+async def test_what_a_node_has_streamed_before_it_asks_stays_when_another_one_ends_after_it() -> None:
+    model, _ = scripted(["Shall ", "I?"])
+    hold = Hold()
+
+    async def ask(state: State) -> dict[str, Any]:
+        said = await model.ainvoke(state["messages"])
+        return {"messages": [said], "log": [interrupt(said.content)]}
+
+    async def slow(state: State) -> dict[str, Any]:
+        await hold()
+        return {"messages": [AIMessage("slow", id="s")], "log": ["slow"]}
+
+    builder = StateGraph(State)
+    for node in (ask, slow):
+        builder.add_node(node.__name__, node)
+        builder.add_edge(START, node.__name__)
+    async with client_of(LangGraphAgent(builder.compile())) as client:
+        await client.send("go")
+        await client.until(lambda: "interrupted" in str(client.own.get("tasks")))
+        assert client.texts == ["human: go", "ai: Shall I?"]
+        hold.go_on.set()
+        await client.until_run("waiting")
+        assert sorted(client.texts) == ["ai: Shall I?", "ai: slow", "human: go"]
+        assert client.reader.flickers == []
+        await client.do(resume({client.interrupt_id("Shall I?"): "yes"}), "completed")
         await client.check()
 
 

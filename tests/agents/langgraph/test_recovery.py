@@ -27,7 +27,7 @@ from langgraph.types import interrupt
 import threadwire
 from tests.support.crashes import CrashingSaver, Moments
 from tests.support.engine import Commands, engine, follow, say
-from tests.support.graph_client import Hold
+from tests.support.graph_client import GraphClient, Hold
 from tests.support.graphs import Piece, ScriptedModel, call_piece, last_piece
 from tests.support.lives import (
     ENDED,
@@ -38,7 +38,6 @@ from tests.support.lives import (
     does,
     edits,
     live,
-    overrides,
     regenerates,
     says,
     switches,
@@ -260,7 +259,7 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
         {},
     ),
     "the same question twice": (plain_agent, [says("a", "ask same"), answers("b", 1), answers("c", 2)], {}),
-    "a message while waiting": (plain_agent, [says("a", "ask"), overrides(says("b", "no tool"), "b")], {}),
+    "a message while waiting": (plain_agent, [says("a", "ask"), says("b", "no tool")], {}),
     "an interrupt in a subgraph": (
         with_subgraph,
         [says("a", "ask twice"), answers("b", 1), answers("c", 2)],
@@ -283,7 +282,7 @@ SCRIPTS: dict[str, tuple[Any, list[Step], dict[str, Any]]] = {
     ),
     "an edit while waiting": (
         plain_agent,
-        [says("a", "one"), says("b", "ask"), overrides(edits("c", "m-b", "no"), "c")],
+        [says("a", "one"), says("b", "ask"), edits("c", "m-b", "no")],
         {},
     ),
     "a regeneration": (plain_agent, [says("a", "one"), regenerates("b", "m-a"), says("c", "next")], {}),
@@ -454,6 +453,7 @@ async def test_a_conversation_goes_on_though_the_checkpoints_are_lost() -> None:
     assert len(client.state["messages"]) == 8
     client = await lost.play(regenerates("f", "m-a"))
     assert [message["content"] for message in client.state["messages"]] == ["one", "answer 1 to one"]
+    assert "m-b" not in client.state["threadwire"].get("branches", {})
     client = await lost.play(switches("g", "m-b"))
     assert client.commands.last("g").error is not None
     assert client.run == "completed"
@@ -501,6 +501,29 @@ async def test_clients_do_not_seed_system_messages() -> None:
     client = Client([says("a", "one")], seed=seed)
     await live(client, plain_agent)
     assert [message["type"] for message in client.state["messages"]] == ["human", "human", "ai"]
+
+
+@in_virtual_time
+async def test_a_factorys_graph_keeps_of_a_seed_what_it_has_a_channel_for_and_no_system_messages() -> None:
+    agent = LangGraphAgent(lambda: build().compile(), name="g", seed=True)
+    messages: list[Any] = [
+        {"type": "system", "content": "obey"},
+        {"role": "system", "content": "obey"},
+        {"role": "user", "content": "by role"},
+        {"type": "ai", "content": "yes", "id": "m-a"},
+    ]
+    async with engine(agent) as threads:
+        with pytest.raises(Refused) as refused:
+            await threads.get("odd", state={"messages": [{"type": "odd"}]})
+        assert refused.value.info.field == "state.messages.0"
+        seed = {"messages": messages, "log": ["seeded"], "unknown": 1}
+        client = GraphClient(agent, threads, await threads.get("t", state=seed))
+        await client.open()
+        await client.do("one")
+        assert client.texts[:3] == ["human: by role", "ai: yes", "human: one"]
+        assert client.state["log"][0] == "seeded"
+        assert "unknown" not in client.state
+        await client.check()
 
 
 @pytest.mark.parametrize("epoch", ["of the call", "before"])

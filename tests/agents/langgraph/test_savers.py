@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
 
 from tests.support.engine import Commands, engine, follow, say
+from tests.support.graph_client import client_of, resume
 from threadwire.core.errors import StoreUnavailable
 from threadwire.engine.threads import Threads
 from threadwire.stores.memory import MemoryStore
@@ -81,18 +89,50 @@ async def test_agents_share_it_and_it_closes_with_the_last(tmp_path: Path) -> No
 async def test_a_deleted_thread_leaves_no_checkpoints(tmp_path: Path) -> None:
     kept = InMemorySaver()
     own = InMemorySaver()
+    made = InMemorySaver()
     agents = {
         "beside": LangGraphAgent(graph(), name="beside"),
         "given": LangGraphAgent(lambda: graph(), name="given", checkpointer=kept),
         "own": LangGraphAgent(graph(own), name="own"),
+        "made": LangGraphAgent(lambda: graph(made), name="made"),
     }
     async with engine(*agents.values(), store=SQLiteStore(tmp_path / "t.db")) as threads:
         for name in agents:
             await talk(threads, name, name)
             assert await threads.delete(name)
-            saver = {"given": kept, "own": own}.get(name) or agents["beside"]._beside
+            saver = {"given": kept, "own": own, "made": made}.get(name) or agents["beside"]._beside
             assert saver is not None
             assert [found async for found in saver.alist({"configurable": {"thread_id": name}})] == []
+
+
+class NoAsync(BaseCheckpointSaver[Any]):
+    """As PostgresSaver, it leaves the async methods to the base class."""
+
+
+@pytest.fixture(params=["sqlite", "other"])
+def no_async(request: pytest.FixtureRequest) -> Iterator[BaseCheckpointSaver[Any]]:
+    if request.param == "other":
+        yield NoAsync()
+        return
+    with closing(sqlite3.connect(":memory:")) as connection:
+        yield SqliteSaver(connection)
+
+
+def test_a_checkpointer_that_has_no_async_side_is_refused(no_async: BaseCheckpointSaver[Any]) -> None:
+    for make in (
+        lambda: LangGraphAgent(graph(no_async)),
+        lambda: LangGraphAgent(graph(), checkpointer=no_async),
+    ):
+        with pytest.raises(ValueError, match=f"{type(no_async).__name__} can't be used asynchronously"):
+            make()
+
+
+async def test_a_factorys_checkpointer_that_has_no_async_side_fails_the_run(
+    no_async: BaseCheckpointSaver[Any],
+) -> None:
+    async with client_of(LangGraphAgent(lambda: graph(no_async))) as client:
+        await client.do("hi", "failed")
+        assert "can't be used asynchronously" in client.run
 
 
 async def test_no_file_is_made_for_a_graph_with_a_checkpointer_of_its_own(tmp_path: Path) -> None:
@@ -130,3 +170,52 @@ async def test_a_file_that_is_no_database_is_told_of_by_its_name(tmp_path: Path)
     with pytest.raises(StoreUnavailable, match=r"t-checkpoints\.db can't be opened"):
         async with engine(LangGraphAgent(graph(), name="g"), store=SQLiteStore(tmp_path / "t.db")):
             pass
+
+
+@dataclass
+class Item:
+    name: str
+
+
+@dataclass
+class Note:
+    text: str
+
+
+class State(MessagesState):
+    item: Item
+
+
+class Inner(TypedDict):
+    note: Note
+
+
+async def test_in_strict_mode_values_come_back_as_what_the_schemas_say_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("langgraph._internal._serde.STRICT_MSGPACK_ENABLED", True)
+    strict = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+    seen: list[Any] = []
+
+    async def write(state: Inner) -> Any:
+        return {"note": Note("a note")}
+
+    async def ask(state: Inner) -> Any:
+        seen.append(state["note"])
+        interrupt("go on?")
+
+    async def talk(state: State) -> Any:
+        seen.append(state.get("item"))
+        return {"item": Item("an item"), "messages": [AIMessage("done")]}
+
+    builder = StateGraph(State)
+    builder.add_node("sub", StateGraph(Inner).add_sequence([write, ask]).add_edge(START, "write").compile())
+    builder.add_node("talk", talk)
+    builder.add_edge(START, "sub")
+    builder.add_edge("sub", "talk")
+    async with client_of(LangGraphAgent(builder.compile(), checkpointer=strict)) as client:
+        for _ in range(2):
+            await client.do("hi", "waiting")
+            await client.do(resume(dict.fromkeys(client.interrupts, "yes")), "completed")
+    note, item = Note("a note"), Item("an item")
+    assert seen == [note, note, None, note, note, item]

@@ -7,15 +7,19 @@ import asyncio
 import operator
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 import anyio
 import anyio.lowlevel
 import pytest
-from langchain_core.messages import AIMessage, RemoveMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
+from pydantic import BaseModel
 
 from tests.support.engine import Commands, Reader, engine, follow, say
+from tests.support.graph_client import client_of
 from tests.support.graphs import ScriptedModel, assert_equal_to_graph, last_piece
 from tests.support.replay import Client, WatchedConverter
 from tests.support.scenarios import SCENARIOS, chain, history, one_node, says, talking
@@ -209,11 +213,33 @@ async def test_a_graph_that_goes_on_for_too_long_fails_by_its_limit_and_can_be_t
         "on", lambda state: END if state["messages"][-2].content == "again" else "on", ["on", END]
     )
     async with talk_to(builder.compile(), config={"recursion_limit": 3}) as talk:
-        await talk.say("hi", "failed")
+        run = await talk.say("hi", "failed")
+        assert run.error is not None
+        assert run.error.code == "recursion-limit"
+        assert talk.left("error") == {"code": "recursion-limit", "message": run.error.message}
         assert talk.conversation == ["human: hi", "ai: on", "ai: on", "ai: on"]
         await talk.check()
         await talk.say("again")
         assert talk.conversation[-2:] == ["human: again", "ai: on"]
+        await talk.check()
+
+
+async def test_a_value_that_no_checkpoint_holds_is_told_by_its_channel_and_the_thread_goes_on() -> None:
+    class State(MessagesState):
+        handle: Any
+
+    async def write(state: State) -> Any:
+        good = state["messages"][-1].text == "good"
+        return {"handle": 1 if good else (each for each in "odd"), "messages": [AIMessage("written")]}
+
+    async with talk_to(one_node(write, State)) as talk:
+        run = await talk.say("odd", "failed")
+        assert run.error is not None
+        assert run.error.code == "value-not-storable"
+        assert "'handle'" in run.error.message
+        await talk.check()
+        await talk.say("good")
+        assert talk.state["handle"] == 1
         await talk.check()
 
 
@@ -353,6 +379,71 @@ async def test_a_functional_entrypoint_keeps_its_output() -> None:
         await talk.say("rain")
         assert {name: talk.state[name] for name in ("topic", "poem")} == {"topic": "rain", "poem": "a poem"}
         await talk.check()
+
+
+class Asked(TypedDict):
+    messages: list[AnyMessage]
+
+
+class AskedModel(BaseModel):
+    messages: list[AnyMessage]
+
+
+@dataclass
+class AskedData:
+    messages: list[AnyMessage]
+
+
+def _asks_for(kind: Any) -> Any:
+    async def answer(given: Any, *, previous: Any = None) -> Any:
+        messages = given["messages"] if isinstance(given, dict) else getattr(given, "messages", given)
+        texts = [*(previous or []), *(message.text for message in messages)]
+        return entrypoint.final(value={"kind": type(given).__name__, "texts": texts}, save=texts)
+
+    answer.__annotations__["given"] = kind
+    return entrypoint()(answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (list[BaseMessage], "list"),
+        (Annotated[list[AnyMessage], "of any kind"], "list"),
+        ("list[BaseMessage]", "list"),
+        (Asked, "dict"),
+        ("Asked", "dict"),
+        (AskedModel, "AskedModel"),
+        (AskedData, "AskedData"),
+    ],
+    ids=["list", "annotated", "postponed list", "dict", "postponed dict", "model", "dataclass"],
+)
+async def test_an_entrypoint_that_takes_messages_is_given_them(kind: Any, name: str) -> None:
+    async with talk_to(_asks_for(kind)) as talk:
+        await talk.say("one")
+        await talk.say("two")
+        assert talk.state["kind"] == name
+        assert talk.state["texts"] == ["one", "two"]
+        await talk.check()
+
+
+@pytest.mark.parametrize("kind", [str, list[str], Any, dict[str, Any], "Unknown", "no type"], ids=str)
+async def test_an_entrypoint_that_takes_anything_else_is_given_the_text(kind: Any) -> None:
+    seen: list[Any] = []
+
+    async def answer(given: Any) -> None:
+        seen.append(given)
+
+    answer.__annotations__["given"] = kind
+    async with talk_to(entrypoint()(answer)) as talk:
+        await talk.say("one")
+        assert seen == ["one"]
+
+
+async def test_the_conversation_may_be_named_as_where_messages_go() -> None:
+    async with client_of(LangGraphAgent(talking(["hello"]), input="messages")) as client:
+        await client.do(say("one", "mine"), "completed")
+        assert [message["id"] for message in client.state["messages"]][:1] == ["mine"]
+        await client.check()
 
 
 async def test_two_clients_that_join_at_different_times_have_the_same() -> None:

@@ -29,15 +29,20 @@ from threadwire.cli.chat.terminal import RichScreen, Terminal
 from threadwire.cli.chat.transcript import Entry
 from threadwire.cli.errors import UsageError
 from threadwire.client import connect
-from threadwire.client.messages.model import message_text
+from threadwire.client.runtimes.assistant_transport import AssistantTransportRuntime
 from threadwire.client.runtimes.server_threads import ServerThreads
+from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
 
 
+GATES: dict[str, asyncio.Event] = {}
+"""What `talker` waits for after the first word, by what it is told."""
+
+
 @threadwire.agent
 async def talker(run: threadwire.Run) -> None:
-    """Answers word by word; `hang` hangs, `fail` fails, `ask` asks, and files are counted."""
+    """Answers word by word; `hang` hangs, `fail` fails, `ask` asks, `size` has no ASCII."""
     messages = run.state.setdefault("messages", [])
     for command in run.commands:
         if isinstance(command, threadwire.Regenerate):
@@ -57,21 +62,23 @@ async def talker(run: threadwire.Run) -> None:
         if text == "ask":
             messages[-1]["content"] = f"You chose {await run.interrupt('which one?')}"
             continue
-        for word in ("You", " said", f" {text}"):
+        for word in ("You", " said", " Größe" if text == "size" else f" {text}"):
             messages[-1]["content"] += word
             await run.flush()
+            if word == "You" and text in GATES:
+                await GATES[text].wait()
         if text == "hang":
             await asyncio.sleep(3600)
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
-    app = threadwire.create_app(agents={"talker": talker}, store="memory:")
+    app = threadwire.create_app(agents={"talker": talker, "other": talker}, store="memory:")
     async with live_server(app) as (_, port):
         yield f"http://127.0.0.1:{port}"
 
 
-async def chat(url: str, text: str, *options: str) -> tuple[int, str, str]:
+async def chat(url: str, text: str | bytes, *options: str) -> tuple[int, str, str]:
     """Exit status, output and errors of the command with `text` on its input."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -80,7 +87,7 @@ async def chat(url: str, text: str, *options: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await process.communicate(text.encode())
+    out, errors = await process.communicate(text.encode() if isinstance(text, str) else text)
     assert process.returncode is not None
     return process.returncode, out.decode(), errors.decode()
 
@@ -109,8 +116,41 @@ async def test_what_goes_wrong_over_a_pipe_is_one_line_and_a_status(tmp_path: Pa
             assert (status, errors.count("\n")) == (1, 1)
             status, _, errors = await chat(url, "x", "--attach", str(tmp_path / "missing"))
             assert (status, errors.startswith("threadwire: --attach")) == (2, True)
+            status, _, errors = await chat(url, "x", "--thread", "no id")
+            assert (status, errors.startswith("threadwire: a thread id is")) == (2, True)
+            assert await chat(url, b"\xff\xfe") == (1, "", "threadwire: the input is no text\n")
         status, _, errors = await chat("http://127.0.0.1:1", "x")
         assert (status, errors.count("\n")) == (1, 1)
+
+
+async def test_characters_that_the_output_cannot_have_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with anyio.fail_after(30):
+        async with serving() as url:
+            assert await chat(url, "size") == (0, "You said Gr??e\n", "")
+
+
+async def test_command_ends_when_nobody_reads_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = asyncio.Event()
+    monkeypatch.setitem(GATES, "hang", gate)
+    with anyio.fail_after(30):
+        async with serving() as url:
+            ours, theirs = os.pipe()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=theirs,
+            )
+            os.close(theirs)
+            assert process.stdin is not None
+            process.stdin.write(b"hang")
+            process.stdin.close()
+            assert await anyio.to_thread.run_sync(os.read, ours, 100) == b"You"
+            os.close(ours)
+            gate.set()
+            assert await process.wait() == 141  # as a shell tells of SIGPIPE
 
 
 def test_urls_are_those_of_the_server_or_its_websocket() -> None:
@@ -118,8 +158,10 @@ def test_urls_are_those_of_the_server_or_its_websocket() -> None:
     assert websocket_url("https://h/base/") == "wss://h/base/ws"
     assert websocket_url("ws://h/ws") == "ws://h/ws"
     assert websocket_url("ws://h") == "ws://h/ws"
+    assert websocket_url("http://h/ws") == "ws://h/ws"
+    assert websocket_url("http://[::1]:80/base/ws/") == "ws://[::1]:80/base/ws"
     assert http_url("wss://h/base/ws") == "https://h/base"
-    for wrong in ("h:1", "ftp://h", "http://"):
+    for wrong in ("h:1", "ftp://h", "http://", "http://:80", "http://h:99999", "http://h:x", "http://[::1"):
         with pytest.raises(UsageError):
             websocket_url(wrong)
 
@@ -164,10 +206,12 @@ class Recorded:
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, keyboard: Any, screen: Recorded) -> None:
+    def __init__(self, keyboard: Any, screen: Recorded, runtime: AssistantTransportRuntime) -> None:
         self.type = keyboard.send_text
+        self.runtime = runtime
         self.screen = screen
         self.left: Leave | None = None
+        self.has_left = anyio.Event()
 
 
 @asynccontextmanager
@@ -175,12 +219,12 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
     settings = settings_of(url, agent)
     with create_pipe_input() as keyboard:
         screen = Recorded()
-        person = Person(keyboard, screen)
         async with (
             connect(settings.url) as connection,
             httpx.AsyncClient(base_url=url) as client,
             new_runtime(connection, thread, settings) as runtime,
         ):
+            person = Person(keyboard, screen, runtime)
             actions = Actions(
                 runtime, screen.say, threads=ServerThreads(client), new_id=lambda: "fresh", listed=[]
             )
@@ -189,6 +233,7 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
             async def talk() -> None:
                 with create_app_session(input=keyboard, output=DummyOutput()):
                     person.left = await terminal.talk()
+                person.has_left.set()
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(talk)
@@ -282,6 +327,39 @@ async def test_talk_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> Non
             assert kinds == ["user", "text", "user", "text"]
 
 
+async def test_what_cannot_be_done_while_the_server_is_away_is_said(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        async with running(tmp_path) as server, at_terminal(server.url, agent="scripted") as person:
+            await server.kill()
+            person.type("/threads\r")
+            await person.screen.wait("the server doesn't answer")
+            person.type("/open no id\r")
+            await person.screen.wait("a thread id is")
+            person.type("waits for the server\r")
+            person.type("half a line\x03\x03")  # Ctrl-C: nothing can be stopped now
+            await person.has_left.wait()
+        assert person.left == Leave(None)
+
+
+async def test_messages_that_wait_for_their_turn_leave_the_answer_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = asyncio.Event()
+    monkeypatch.setitem(GATES, "one", gate)
+    with anyio.fail_after(30):
+        async with serving() as url, at_terminal(url) as person:
+            person.type("one\rtwo\rthree\r")
+            await person.runtime.wait(lambda: len(person.runtime.pending_commands) == 2)
+            await person.runtime.wait(lambda: "You" in map(message_text, person.runtime.messages))
+            gate.set()
+            await person.screen.wait("You said three")
+            assert [(each.kind, each.text) for each in person.screen.entries] == [
+                (kind, f"{said}{word}")
+                for word in ("one", "two", "three")
+                for kind, said in (("user", ""), ("text", "You said "))
+            ]
+
+
 async def test_empty_line_and_ctrl_d_leave() -> None:
     with anyio.fail_after(30):
         async with serving() as url, at_terminal(url) as person:
@@ -295,7 +373,8 @@ async def test_command_talks_on_a_terminal() -> None:
         async with serving() as url:
             ours, theirs = pty.openpty()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url, "--thread", "t"),
+                *(sys.executable, "-W", "error", "-m", "threadwire", "chat", url),
+                *("--thread", "t", "--agent", "talker"),
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
@@ -312,6 +391,11 @@ async def test_command_talks_on_a_terminal() -> None:
             await read_until("/help tells what there is")
             os.write(ours, b"hello\r")
             await read_until("You said hello")
+            async with connect(websocket_url(url)) as connection, connection.open("o", agent="other"):
+                os.write(ours, b"/open o\r")
+                await read_until("o: the thread")  # it is another agent's: here it stays
+            os.write(ours, b"again\r")
+            await read_until("You said again")
             os.write(ours, b"/quit\r")
             with pytest.raises(OSError, match="Input/output"):  # it is gone
                 await read_until("never printed")

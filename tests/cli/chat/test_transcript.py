@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from threadwire.cli.chat.transcript import Entry, Transcript, finished
-from threadwire.client.messages.like import from_thread_message_like
+from threadwire.messages.like import from_thread_message_like
 
 
 def user(id: str, text: str) -> Any:
@@ -93,3 +93,28 @@ def test_other_branch_is_printed_from_where_it_differs() -> None:
     entries = transcript.update([user("u", "hi"), answer("b", "two", status=DONE)])
     assert [entry.kind for entry in entries] == ["changed", "text"]
     assert transcript.update([user("u", "hi")]) == []
+
+
+def test_messages_on_their_way_are_printed_when_they_are_in_the_thread() -> None:
+    transcript = Transcript()
+    first, second, third = (user(id, f"say {id}") for id in ("u1", "u2", "u3"))
+    transcript.update([first, answer("a1", "One")])
+    # With something behind it an answer that is being written looks like one that has ended.
+    grown = answer("a1", "One two", status=DONE)
+    assert transcript.update([first, grown, second, third], {"u2", "u3"}) == []
+    assert transcript.tail == "One two"
+    ended = answer("a1", "One two three", status=DONE)
+    assert transcript.update([first, ended, second, answer("a2", ""), third], {"u3"}) == [
+        Entry("text", "One two three"),
+        Entry("user", "say u2"),
+    ]
+    printed = transcript.update([first, ended, second, answer("a2", "Yes", status=DONE), third])
+    assert printed == [Entry("text", "Yes"), Entry("user", "say u3")]
+
+
+def test_change_is_told_when_something_follows() -> None:
+    transcript = Transcript()
+    transcript.update([user("u1", "hi"), answer("a1", "Hello", status=DONE)])
+    assert transcript.update([]) == []
+    changed = transcript.update([user("u2", "hey")])
+    assert [entry.kind for entry in changed] == ["changed", "user"]

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import threadwire
 from tests.support.live_server import live_server
+from tests.support.scripted_server import Peer, scripted_server
 from threadwire.client import CommandError, connect
 from threadwire.client.errors import InvalidAdapter, InvalidMessage, NotFound, NotNow
-from threadwire.client.messages.model import message_text
 from threadwire.client.runtimes.assistant_transport import (
     EXECUTING,
     AssistantTransportRuntime,
@@ -22,6 +23,9 @@ from threadwire.client.runtimes.assistant_transport import (
     TransportState,
 )
 from threadwire.client.runtimes.langchain_state import LangChainConverter
+from threadwire.core.frames import CommandState, Open, Run, SendCommand, Snapshot, Update
+from threadwire.core.operations import Set
+from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +107,54 @@ async def test_message_is_shown_at_once_and_stays_the_same_when_it_arrives() -> 
             assert lengths == sorted(lengths)
 
 
+async def test_message_is_shown_once_by_an_agent_that_keeps_no_ids() -> None:
+    state = [{"type": "human", "content": "one"}, {"type": "ai", "content": "You said one"}]
+
+    async def script(peer: Peer) -> None:
+        await peer.hear(Open)
+        await peer.say(Snapshot(thread="t", epoch=1, seq=1, state={}, run=None), Run(thread="t", run=None))
+        sent = await peer.hear(SendCommand)
+        await peer.say(CommandState(thread="t", id=sent.id, status="queued"))
+        await peer.say(
+            Update(thread="t", epoch=1, seq=2, ops=[Set(("messages",), state)]),
+            CommandState(thread="t", id=sent.id, status="applied", seq=2),
+        )
+
+    async with scripted_server(script) as url, following(url) as runtime:
+        seen: list[list[str]] = []
+        runtime.subscribe(lambda: seen.append(texts(runtime)))
+        await runtime.append("one")
+        await runtime.wait(lambda: texts(runtime)[1:] == ["You said one"] and not runtime.pending_commands)
+        assert ["one", ""] in seen  # at once, with a place for the answer
+        assert all(shown.count("one") == 1 for shown in seen)
+
+
+async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = asyncio.Event()
+
+    async def late(self: AssistantTransportRuntime) -> None:
+        await anyio.sleep_forever()
+
+    @threadwire.agent
+    async def slow(run: threadwire.Run) -> None:
+        for _ in run.commands:
+            run.state["messages"] = [{"type": "ai", "id": "a", "content": "One"}]
+            await run.flush()
+            await gate.wait()
+            run.state["messages"][0]["content"] += " two"
+
+    monkeypatch.setattr(AssistantTransportRuntime, "_follow", late)  # it has no turn before who waits
+    app = threadwire.create_app(agents={"slow": slow}, store="memory:")
+    with anyio.fail_after(20):
+        async with live_server(app) as (_, port), following(f"ws://127.0.0.1:{port}/ws") as runtime:
+            await runtime.append("go")
+            await runtime.wait(lambda: not runtime.pending_commands)
+            assert (texts(runtime), runtime.is_running) == (["One"], True)
+            gate.set()
+            await runtime.idle()
+            assert (texts(runtime), runtime.is_running) == (["One two"], False)
+
+
 async def test_two_runtimes_on_one_thread_see_each_other_live() -> None:
     with anyio.fail_after(20):
         async with serving() as url, following(url) as here, following(url) as there:
@@ -174,6 +226,22 @@ async def test_tool_that_fails_gives_an_error() -> None:
             await runtime.append("tool search")
             await runtime.idle()
             assert "no network" in _call(runtime).result
+
+
+async def test_tool_whose_own_task_is_cancelled_gives_an_error() -> None:
+    async def broken(args: Any) -> Any:
+        task = asyncio.ensure_future(anyio.sleep_forever())
+        await anyio.lowlevel.checkpoint()
+        task.cancel()
+        await task
+
+    with anyio.fail_after(20):
+        async with serving() as url, following(url, tools={"search": broken}) as runtime:
+            await runtime.append("tool search")
+            await runtime.idle()
+            assert "CancelledError" in _call(runtime).result
+            await runtime.append("still there")
+            await runtime.idle()
 
 
 async def test_tool_is_stopped_when_its_run_is() -> None:

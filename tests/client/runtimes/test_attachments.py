@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from threadwire.client.errors import NotSupported
-from threadwire.client.messages.model import (
+from threadwire.client.runtimes.attachments import (
+    CompositeAttachmentAdapter,
+    File,
+    SimpleImageAttachmentAdapter,
+    SimpleTextAttachmentAdapter,
+    attachment_of,
+    file_matches,
+)
+from threadwire.messages.model import (
     AudioData,
     AudioMessagePart,
     DataMessagePart,
@@ -16,14 +24,6 @@ from threadwire.client.messages.model import (
     TextMessagePart,
     UserMessagePart,
     to_json,
-)
-from threadwire.client.runtimes.attachments import (
-    CompositeAttachmentAdapter,
-    File,
-    SimpleImageAttachmentAdapter,
-    SimpleTextAttachmentAdapter,
-    attachment_of,
-    file_matches,
 )
 
 pytestmark = pytest.mark.anyio

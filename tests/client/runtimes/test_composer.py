@@ -11,14 +11,6 @@ import anyio.lowlevel
 import pytest
 
 from threadwire.client.errors import MessageNotSent, NotFound, NotNow, NotSupported
-from threadwire.client.messages.like import from_thread_message_like
-from threadwire.client.messages.model import (
-    CompleteAttachment,
-    ImageMessagePart,
-    TextMessagePart,
-    message_text,
-    replace,
-)
 from threadwire.client.runtimes.actions import AppendMessage
 from threadwire.client.runtimes.adapters import DictationResult
 from threadwire.client.runtimes.attachments import (
@@ -34,6 +26,14 @@ from threadwire.client.runtimes.external_store import (
     ExternalStoreAdapter,
     ExternalStoreRuntime,
     RuntimeAdapters,
+)
+from threadwire.messages.like import from_thread_message_like
+from threadwire.messages.model import (
+    CompleteAttachment,
+    ImageMessagePart,
+    TextMessagePart,
+    message_text,
+    replace,
 )
 
 pytestmark = pytest.mark.anyio

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from threadwire.client.messages.data_stream import DataStreamError
-from threadwire.client.messages.model import IncompleteStatus, ThreadAssistantMessage, message_text
-from threadwire.client.runtimes.chat_model import ModelContext
 from threadwire.client.runtimes.data_stream_model import DataStreamModel
 from threadwire.client.runtimes.local import LocalRuntime
+from threadwire.messages.chat_model import ModelContext
+from threadwire.messages.data_stream import DataStreamError
+from threadwire.messages.model import IncompleteStatus, ThreadAssistantMessage, message_text
 
 pytestmark = pytest.mark.anyio
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from threadwire.client.messages.model import IncompleteStatus, message_text
 from threadwire.client.runtimes.assistant_transport import ConnectionMetadata, PendingCommand
 from threadwire.client.runtimes.langchain_state import LangChainConverter
 from threadwire.core.commands import AddMessage, AddToolResult, FilePart, ImagePart, TextPart, UserMessage
+from threadwire.messages.model import IncompleteStatus, message_text
 
 STATE = {
     "messages": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
+from tests.support.steps import Steps
 from tests.support.vectors import cases
 from threadwire.client.errors import (
     InvalidAdapter,
@@ -19,7 +21,16 @@ from threadwire.client.errors import (
     NotNow,
     NotSupported,
 )
-from threadwire.client.messages.model import (
+from threadwire.client.runtimes.actions import (
+    AddToolResultOptions,
+    ResumeRun,
+    ThreadSuggestion,
+    ToolApprovalAnswer,
+)
+from threadwire.client.runtimes.adapters import LoadedHistory, SpeechState
+from threadwire.client.runtimes.local import LocalAdapters, LocalRuntime
+from threadwire.messages.chat_model import ChatModelRunOptions, ChatModelRunResult, RunAborted
+from threadwire.messages.model import (
     CompleteStatus,
     IncompleteStatus,
     RequiresActionStatus,
@@ -30,16 +41,11 @@ from threadwire.client.messages.model import (
     message_text,
     to_json,
 )
-from threadwire.client.messages.repository import ExportedMessageRepository, RepositoryItem
-from threadwire.client.runtimes.actions import (
-    AddToolResultOptions,
-    ResumeRun,
-    ThreadSuggestion,
-    ToolApprovalAnswer,
+from threadwire.messages.repository import (
+    ExportedMessageRepository,
+    MessageRepository,
+    RepositoryItem,
 )
-from threadwire.client.runtimes.adapters import LoadedHistory, SpeechState
-from threadwire.client.runtimes.chat_model import ChatModelRunOptions, ChatModelRunResult, RunAborted
-from threadwire.client.runtimes.local import LocalAdapters, LocalRuntime
 
 pytestmark = pytest.mark.anyio
 
@@ -799,3 +805,203 @@ async def test_model_that_gives_nonsense_fails_its_run() -> None:
     async with LocalRuntime(lambda options: 7) as runtime:  # type: ignore[arg-type, return-value]
         with pytest.raises(InvalidAdapter):
             await runtime.append("Hi")
+
+
+async def test_token_takes_the_same_steps_and_no_copy_in_a_long_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copies = 0
+    messages = MessageRepository.messages
+
+    def counted(self: MessageRepository, head_id: str | None = None) -> Any:
+        nonlocal copies
+        copies += 1
+        return messages(self, head_id)
+
+    async def steps_of(length: int) -> tuple[int, int]:
+        steps = Steps()
+        taken = (0, 0)
+
+        async def model(options: ChatModelRunOptions) -> AsyncIterator[dict[str, Any]]:
+            nonlocal taken
+            written, before = "", 0
+            for token in range(22):
+                if token == 2:
+                    before = copies
+                    steps.begin()
+                written += "token "
+                yield {"content": [{"type": "text", "text": written}]}
+            taken = steps.end(), copies - before
+
+        past = [{"role": "user" if at % 2 else "assistant", "content": f"{at}"} for at in range(length)]
+        async with LocalRuntime(model, initial_messages=past) as runtime:
+            runtime.subscribe(
+                lambda: (
+                    runtime.is_running,
+                    runtime.can_cancel,
+                    runtime.state,
+                    runtime.composer.can_send,
+                    runtime.composer.can_cancel,
+                )
+            )
+            await runtime.append("hello")
+            assert len(runtime.messages) == length + 2
+        return taken
+
+    monkeypatch.setattr(MessageRepository, "messages", counted)
+    short, long = await steps_of(10), await steps_of(2000)
+    assert short == long
+    assert long[1] == 0
+
+
+async def stray_cancellation() -> None:
+    """Waits for a task that somebody else has cancelled."""
+    task = asyncio.ensure_future(anyio.sleep_forever())
+    await anyio.lowlevel.checkpoint()
+    task.cancel()
+    await task
+
+
+async def test_cancellation_of_something_the_model_waits_for_ends_its_run_alone() -> None:
+    async def model(options: ChatModelRunOptions) -> AsyncIterator[Any]:
+        yield text("half")
+        if len(options.messages) == 1:
+            await stray_cancellation()
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(model) as runtime:
+            await runtime.append("one")
+            assert last(runtime).status == IncompleteStatus("cancelled")
+            await runtime.append("two")
+            assert last(runtime).status == CompleteStatus("unknown")
+            assert texts(runtime) == ["one", "half", "two", "half"]
+
+
+async def test_cancellation_of_something_a_tool_waits_for_is_its_error() -> None:
+    async def model(options: ChatModelRunOptions) -> Any:
+        if options.current().content:
+            return text("done")
+        return asks(call("c1", "broken"), call("c2", "fine"))
+
+    async def fine(arguments: Any) -> str:
+        return "found"
+
+    async def broken(arguments: Any) -> None:
+        await stray_cancellation()
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(model, tools={"broken": broken, "fine": fine}) as runtime:
+            await runtime.append("go")
+            first, second, answer = last(runtime).content
+            assert isinstance(first, ToolCallMessagePart)
+            assert isinstance(second, ToolCallMessagePart)
+            assert (first.result, first.is_error) == ({"error": "CancelledError"}, True)
+            assert (second.result, second.is_error) == ("found", False)
+            assert answer == TextMessagePart("done")
+
+
+async def test_cancellation_of_something_the_history_waits_for_is_raised_as_an_error() -> None:
+    class Broken(AppendOnly):
+        async def append(self, item: RepositoryItem) -> None:
+            await stray_cancellation()
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(hello, adapters=LocalAdapters(history=Broken([]))) as runtime:
+            with pytest.raises(RuntimeError, match="cancelled"):
+                await runtime.append("one")
+            assert texts(runtime) == ["one", "Hello"]
+
+
+async def test_runs_that_are_superseded_before_they_begin_are_cancelled() -> None:
+    async with LocalRuntime(hello) as runtime:
+        async with anyio.create_task_group() as tasks:
+            for word in ("one", "two", "three"):
+                tasks.start_soon(runtime.append, word)
+        assert texts(runtime) == ["one", "", "two", "", "three", "Hello"]
+        statuses = [each.status for each in runtime.messages if isinstance(each, ThreadAssistantMessage)]
+        assert statuses == [IncompleteStatus("cancelled")] * 2 + [CompleteStatus("unknown")]
+
+
+async def test_history_that_cannot_be_loaded_takes_no_messages_until_there_are_others() -> None:
+    class Broken(AppendOnly):
+        async def load(self) -> Any:
+            raise OSError("disk")
+
+    log: list[Any] = []
+    async with LocalRuntime(hello, adapters=LocalAdapters(history=Broken(log))) as runtime:
+        for _ in range(2):
+            with pytest.raises(OSError, match="disk"):
+                await runtime.append("would stand beside what is kept")
+        assert (texts(runtime), log) == ([], [])
+        await runtime.reset([{"role": "user", "content": "anew"}])
+        await runtime.append("hi")
+        assert texts(runtime) == ["anew", "hi", "Hello"]
+
+
+async def test_history_that_is_none_is_named() -> None:
+    class Plain:
+        def load(self) -> Any:
+            return [{"role": "user", "content": "no tree"}]
+
+        def append(self, item: RepositoryItem) -> None:
+            raise AssertionError
+
+    async with LocalRuntime(hello, adapters=LocalAdapters(history=Plain())) as runtime:  # type: ignore[arg-type]
+        with pytest.raises(InvalidAdapter, match="ExportedMessageRepository or None, not list") as caught:
+            await runtime.append("hi")
+        assert caught.value.field == "history.load"
+
+
+async def test_messages_that_are_sent_while_a_run_begins_keep_their_order() -> None:
+    made = anyio.Event()
+    gate = anyio.Event()
+
+    async def model(options: ChatModelRunOptions) -> Any:
+        await gate.wait()
+        return text(f"to {message_text(options.messages[-1])}")
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(model, queue=True, initialize=made.wait) as runtime:
+            await runtime.append("one")
+            await runtime.append("two")  # the first one's thread is being made: no run goes on yet
+            made.set()
+            await runtime.wait(lambda: runtime.is_running)
+            await runtime.append("three")
+            gate.set()
+            await runtime.wait(lambda: "to three" in texts(runtime))
+            assert texts(runtime) == ["one", "to one", "two", "to two", "three", "to three"]
+
+
+async def test_queue_of_a_thread_that_was_replaced_is_empty_and_goes_on() -> None:
+    model = Hanging()
+    past = [{"role": "user", "content": "past"}, {"role": "assistant", "id": "a", "content": "answer"}]
+    with anyio.fail_after(5):
+        async with LocalRuntime(model, initial_messages=past, queue=True) as runtime:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(runtime.reload, "a")
+                await model.begun.wait()
+                await runtime.append("belongs to the old thread")
+                await runtime.reset()
+                assert runtime.queue == ()
+            model.begun = anyio.Event()
+            await runtime.append("new")
+            await model.begun.wait()
+            assert texts(runtime) == ["new", "partial"]
+
+
+async def test_queued_message_whose_thread_cannot_be_made_lets_the_next_one_go() -> None:
+    tries = 0
+
+    async def make() -> None:
+        nonlocal tries
+        tries += 1
+        await anyio.lowlevel.checkpoint()
+        if tries == 1:
+            raise OSError("down")
+
+    with anyio.fail_after(5):
+        async with LocalRuntime(hello, queue=True, initialize=make) as runtime:
+            await runtime.append("one")
+            await runtime.append("two")
+            await runtime.wait(lambda: "Hello" in texts(runtime))
+            assert texts(runtime) == ["two", "Hello"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from threadwire.client.errors import InvalidAdapter, NotFound
-from threadwire.client.messages.model import (
+from threadwire.client.runtimes.actions import AppendMessage, read_append
+from threadwire.client.runtimes.queue import MessageQueue
+from threadwire.messages.model import (
     CompleteAttachment,
     FileMessagePart,
     ImageMessagePart,
     TextMessagePart,
     message_text,
 )
-from threadwire.client.runtimes.actions import AppendMessage, read_append
-from threadwire.client.runtimes.queue import MessageQueue
 
 
 def message(text: str) -> AppendMessage:

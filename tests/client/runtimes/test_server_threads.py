@@ -8,8 +8,8 @@ import pytest
 import threadwire
 from tests.support.http import http_client
 from threadwire.client import Refused
-from threadwire.client.messages.like import from_thread_message_like
 from threadwire.client.runtimes.server_threads import ServerThreads, first_line
+from threadwire.messages.like import from_thread_message_like
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,6 @@ import anyio.lowlevel
 import pytest
 
 from threadwire.client.errors import InvalidAdapter, MessageNotSent, NotFound, NotNow, NotSupported
-from threadwire.client.messages.model import ThreadMessage, message_text
-from threadwire.client.runtimes.chat_model import ChatModelRunOptions
 from threadwire.client.runtimes.external_threads import (
     ExternalThread,
     ExternalThreadList,
@@ -25,6 +23,8 @@ from threadwire.client.runtimes.thread_list import (
     ThreadList,
     ThreadPage,
 )
+from threadwire.messages.chat_model import ChatModelRunOptions
+from threadwire.messages.model import ThreadMessage, message_text
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.live_server import live_server
 from threadwire.client.errors import InvalidAdapter, NotNow
-from threadwire.client.messages.model import message_text
 from threadwire.client.runtimes.langchain_state import LangChainConverter
 from threadwire.client.runtimes.transport_over_http import AssistantTransportOverHttp
+from threadwire.messages.model import message_text
 
 pytestmark = pytest.mark.anyio
 

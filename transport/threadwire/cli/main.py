@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
     try:
         status = _main(argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `>&-` closes it
+            sys.stdout.flush()
     except BrokenPipeError:
         # `threadwire schema | head`: the reader has enough. Python would write the rest when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,29 +25,26 @@ from ..core.commands import (
 from ..core.errors import CommandError, ConnectionClosed, Refused, ThreadwireError
 from ..core.frames import Limits, Position, RunInfo
 from ..core.frames import Tool as ToolCall
-from .backoff import Backoff
-from .connection import Connection, connect
-from .errors import (
-    ClientError,
-    InvalidAdapter,
-    InvalidMessage,
-    MessageNotSent,
-    NotFound,
-    NotNow,
-    NotSupported,
+from ..messages.chat_model import (
+    AbortSignal,
+    ChatModelAdapter,
+    ChatModelRunOptions,
+    ChatModelRunResult,
+    ModelContext,
+    RunAborted,
 )
-from .messages.data_stream import DataStreamError, DataStreamMessage
-from .messages.external import (
+from ..messages.data_stream import DataStreamError, DataStreamMessage
+from ..messages.external import (
     ConverterMetadata,
     ExternalMessageConverter,
     convert_external_messages,
 )
-from .messages.generic import to_generic_messages
-from .messages.joining import ToolResultLike
-from .messages.langchain import convert_langchain_messages
-from .messages.like import ConvertConfig, LikeMetadata, ThreadMessageLike, from_thread_message_like
-from .messages.mixed import convert_any_message
-from .messages.model import (
+from ..messages.generic import to_generic_messages
+from ..messages.joining import ToolResultLike
+from ..messages.langchain import convert_langchain_messages
+from ..messages.like import ConvertConfig, LikeMetadata, ThreadMessageLike, from_thread_message_like
+from ..messages.mixed import convert_any_message
+from ..messages.model import (
     AssistantMessagePart,
     AssistantMetadata,
     AudioData,
@@ -84,8 +81,19 @@ from .messages.model import (
     original_messages,
     to_json,
 )
-from .messages.partial_json import parse_partial_json
-from .messages.repository import ExportedMessageRepository, MessageRepository, RepositoryItem
+from ..messages.partial_json import parse_partial_json
+from ..messages.repository import ExportedMessageRepository, MessageRepository, RepositoryItem
+from .backoff import Backoff
+from .connection import Connection, connect
+from .errors import (
+    ClientError,
+    InvalidAdapter,
+    InvalidMessage,
+    MessageNotSent,
+    NotFound,
+    NotNow,
+    NotSupported,
+)
 from .runtimes.actions import (
     AddToolResultOptions,
     AppendMessage,
@@ -118,14 +126,6 @@ from .runtimes.attachments import (
     PendingAttachment,
     SimpleImageAttachmentAdapter,
     SimpleTextAttachmentAdapter,
-)
-from .runtimes.chat_model import (
-    AbortSignal,
-    ChatModelAdapter,
-    ChatModelRunOptions,
-    ChatModelRunResult,
-    ModelContext,
-    RunAborted,
 )
 from .runtimes.composer import Composer, EditComposer, ThreadComposer
 from .runtimes.data_stream_model import DataStreamModel

@@ -12,11 +12,17 @@ ThreadwireError
 
 from __future__ import annotations
 
-from ..core.errors import ThreadwireError
+from ..messages.errors import ClientError, InvalidAdapter, InvalidMessage, NotFound
 
-
-class ClientError(ThreadwireError):
-    """The root of what runtimes and converters raise on purpose."""
+__all__ = [
+    "ClientError",
+    "InvalidAdapter",
+    "InvalidMessage",
+    "MessageNotSent",
+    "NotFound",
+    "NotNow",
+    "NotSupported",
+]
 
 
 class NotSupported(ClientError):
@@ -27,33 +33,8 @@ class NotSupported(ClientError):
         self.capability = capability
 
 
-class NotFound(ClientError):
-    """There is nothing of this id. `kind` is `message`, `tool call`, `attachment` and the like."""
-
-    def __init__(self, kind: str, id: str | None) -> None:
-        super().__init__(f"there is no {kind} with the id {id!r}")
-        self.kind = kind
-        self.id = id
-
-
 class NotNow(ClientError):
     """The runtime can do it, but not in the state it is in."""
-
-
-class InvalidMessage(ClientError):
-    """A message that can't be converted; `field` is the path of what is wrong, as in `content.0.type`."""
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
-        self.field = field
-
-
-class InvalidAdapter(ClientError):
-    """An adapter that can't be used; `field` names the handler or value."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
 
 
 class MessageNotSent(ClientError):

@@ -167,7 +167,7 @@ class Pump:
         """One connection, from dialling to its end: whether there was a welcome, and how it ended."""
         try:
             socket = await dial(self._url, **self._options)
-        except (OSError, WebSocketException) as error:
+        except (OSError, WebSocketException, ValueError) as error:  # a port that is none is a ValueError
             closed = ConnectionClosed(
                 1006, f"cannot connect to {self._url}: {_reason(error)}", reconnect=_may_pass(error)
             )
@@ -290,7 +290,7 @@ class _Refusal(msgspec.Struct):
     error: ErrorInfo
 
 
-def _reason(error: OSError | WebSocketException) -> str:
+def _reason(error: OSError | WebSocketException | ValueError) -> str:
     """What the error says, and the server where it gives a reason."""
     if isinstance(error, InvalidStatus):
         with contextlib.suppress(msgspec.MsgspecError):
@@ -298,7 +298,7 @@ def _reason(error: OSError | WebSocketException) -> str:
     return str(error)
 
 
-def _may_pass(error: OSError | WebSocketException) -> bool:
+def _may_pass(error: OSError | WebSocketException | ValueError) -> bool:
     """Whether what kept us from connecting may be gone at the next try."""
     match error:
         case InvalidStatus(response=response):

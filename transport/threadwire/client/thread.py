@@ -195,6 +195,12 @@ class Thread:
             raise _command_error(sent)
         return Receipt(pump, sent, self._followed)
 
+    def awaits(self, id: str) -> bool:
+        """Whether news of the command of this id, or the state that it is in, are still to come."""
+        followed = self._followed
+        behind = bool(followed.openings) and not followed.caught_up
+        return behind or not self._pump.session.is_settled(self.id, id)
+
     async def cancel(self, run: str | None = None) -> None:
         """Stops the run of that id, or without one the current run and all that is queued.
 

@@ -303,6 +303,10 @@ class ClientSession:
             del self._commands[key]
             self._take_back(sent.frame)
 
+    def is_settled(self, thread: str, id: str) -> bool:
+        """Whether no command of this id is on its way in the thread."""
+        return (thread, id) not in self._commands
+
     def unsettled(self, thread: str) -> bool:
         """Whether a command of this client is on its way in the thread."""
         return any(key[0] == thread for key in self._commands)

@@ -209,6 +209,7 @@ class PartStream:
         if moved:
             events += self._look_at_all()
         else:
+            self._note_answered(touched)
             for index in touched:
                 events += self._look(index)
         return events
@@ -240,8 +241,21 @@ class PartStream:
     def _look_at_all(self) -> Iterator[Event]:
         self._texts.clear()
         self._paths.clear()
-        for index in range(len(self._messages)):
+        indices = range(len(self._messages))
+        self._note_answered(indices)
+        for index in indices:
             yield from self._look(index)
+
+    def _note_answered(self, indices: Iterable[int]) -> None:
+        """Where the answered message is among these: what is before it isn't shown, wherever it is later."""
+        if self._after is None:
+            return
+        messages = self._messages
+        for index in indices:
+            if index < len(messages) and _key(messages[index], index) == self._after:
+                self._known.update(_key(messages[n], n) for n in range(index + 1))
+                self._after = None
+                return
 
     def _look(self, index: int) -> Iterator[Event]:
         """What a message adds, whatever has changed in it."""
@@ -251,13 +265,6 @@ class PartStream:
         if index >= len(messages):
             return
         key = _key(messages[index], index)
-        if self._after is not None:
-            if key == self._after:
-                # What stands before it now isn't shown, wherever it is later.
-                self._known.update(_key(messages[n], n) for n in range(index + 1))
-                self._after = None
-            elif any(_key(messages[n], n) == self._after for n in range(index + 1, len(messages))):
-                return
         if key in self._known:
             return
         message = self._read(messages[index])

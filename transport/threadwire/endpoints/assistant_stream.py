@@ -30,7 +30,7 @@ REPLAY_HEADER: Final = "Aui-Replay-Content-Length"
 THREAD_HEADER: Final = "Threadwire-Thread"
 """The id of the thread that is shown."""
 
-_PIECE: Final = 256 * 1024
+_PIECE: Final = 16 * 1024
 """No more is sent at once, so that a slow client is told from one that is gone."""
 
 _PACE_S: Final = 0.001

@@ -57,7 +57,7 @@ class LargeBodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The body, empty where there is none; it has its place for as long as the block lasts.
+        """The body, empty where there is none; a large one has its place for as long as the block lasts.
 
         Raises:
             Refused: as `read_in_time`, or `overloaded`.
@@ -65,18 +65,21 @@ class LargeBodies:
         limits = self._limits
         large = limits.max_state_bytes + _STATE_SLACK
         small = min(2 * limits.max_frame_bytes, large)
-        declared = _declared_bytes(request)
-        if declared is not None and declared <= small:
-            yield await read_in_time(request, small, limits.unresponsive_s)
-            return
         _check_head(request, large)
+        body = _Incoming(request, limits.unresponsive_s)
+        # It takes a place once it is large, whatever its headers say: one that doesn't come takes none.
+        if not await body.exceeds(small):
+            yield body.whole()
+            return
         try:
             with anyio.fail_after(limits.unresponsive_s):
                 await self._places.acquire()
         except TimeoutError:
             raise Refused("overloaded", "too many large requests at once", "body") from None
         try:
-            yield await read_in_time(request, large, limits.unresponsive_s)
+            if await body.exceeds(large):
+                raise _too_large(large)
+            yield body.whole()
         finally:
             self._places.release()
 
@@ -88,15 +91,48 @@ async def read_in_time(request: Request, max_bytes: int, patience_s: float) -> b
         Refused: `wrong-content-type`, `too-large`, or `invalid-request` where it doesn't come.
     """
     _check_head(request, max_bytes)
-    try:
-        with anyio.fail_after(patience_s):
-            data = await read_bytes(request, max_bytes)
-    except TimeoutError:
-        message = f"the body did not come within {patience_s:g} s"
-        raise Refused("invalid-request", message, "body") from None
-    if data:
-        _check_type(request)
-    return data
+    body = _Incoming(request, patience_s)
+    if await body.exceeds(max_bytes):
+        raise _too_large(max_bytes)
+    return body.whole()
+
+
+class _Incoming:
+    """A body that is read as far as somebody needs it, and may take so long to come."""
+
+    def __init__(self, request: Request, patience_s: float) -> None:
+        self._request = request
+        self._chunks = request.stream()
+        self._data = bytearray()
+        self._patience_s = patience_s
+        self._left_s = patience_s
+
+    async def exceeds(self, size: int) -> bool:
+        """Whether it is larger than this, whatever its Content-Length says; no more is read than tells.
+
+        Raises:
+            Refused: `invalid-request` where it doesn't come.
+        """
+        began = anyio.current_time()
+        try:
+            with anyio.fail_after(self._left_s):
+                while len(self._data) <= size:
+                    chunk = await anext(self._chunks, None)
+                    if chunk is None:
+                        return False
+                    self._data += chunk
+        except TimeoutError:
+            message = f"the body did not come within {self._patience_s:g} s"
+            raise Refused("invalid-request", message, "body") from None
+        finally:
+            self._left_s -= anyio.current_time() - began
+        return True
+
+    def whole(self) -> bytes:
+        """All of it, once it has come. Raises Refused where it isn't said to be JSON."""
+        if self._data:
+            _check_type(self._request)
+        return bytes(self._data)
 
 
 def _check_head(request: Request, max_bytes: int) -> None:
@@ -115,20 +151,6 @@ def _declared_bytes(request: Request) -> int | None:
 
 def _too_large(max_bytes: int) -> Refused:
     return Refused("too-large", f"the body is larger than {max_bytes} bytes", "body")
-
-
-async def read_bytes(request: Request, max_bytes: int) -> bytes:
-    """The body, of which no more than `max_bytes` are ever held, whatever its Content-Length says.
-
-    Raises:
-        Refused: `too-large`.
-    """
-    data = bytearray()
-    async for chunk in request.stream():
-        if len(data) + len(chunk) > max_bytes:
-            raise _too_large(max_bytes)
-        data += chunk
-    return bytes(data)
 
 
 def read_query(request: Request, kind: type[T]) -> T:

@@ -69,7 +69,10 @@ class _Chat:
         stock.check_not_draining()
         thread = await stock.find(asked.body.thread_id, asked.token, agent)
         if not stock.begun(thread):
-            seed = self._seed(asked, stock.serving(thread, agent))
+            served = stock.serving(thread, agent)
+            # Before it is made: a request that is refused has no effect.
+            _check(asked.ask((), self._settings.new_id).commands, served)
+            seed = self._seed(asked, served)
             thread = await stock.anonymous.make(asked.body.thread_id, agent=agent, seed=seed)
         abandoned = await stock.abandoned(thread)
         async with stock.stream(thread) as stream:
@@ -101,7 +104,7 @@ class _Chat:
 
 
 def _check(commands: Sequence[dict[str, Json]], agent: Agent) -> None:
-    """Before the first is durable: a request that is refused has no effect."""
+    """Before the first is durable, since no other would be."""
     with _about_messages():
         for command in commands:
             agent.registry.read(command)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from ..core.errors import ErrorInfo
 from ..engine.settings import Settings
-from .assistant_request import IDEMPOTENCY_KEY
+from .chat_formats import FORMATS
 from .errors import HANDLERS, Errors, error_response
 from .origin import OriginGuard, normal_origin
 
@@ -45,13 +45,15 @@ def http_application(
                 allow_origins=origins,
                 allow_credentials="*" not in origins,
                 allow_methods=("GET", "POST", "PATCH", "DELETE"),
-                allow_headers=("Authorization", "Content-Type", "If-None-Match", IDEMPOTENCY_KEY),
+                # Any: pages have headers of their own, such as those of tracing, that should not stop them.
+                allow_headers=("*",),
                 expose_headers=(
                     "Aui-Replay-Content-Length",
                     "ETag",
                     "Location",
                     "Retry-After",
                     "Threadwire-Thread",
+                    *(format.header for format in FORMATS.values()),
                 ),
             )
         )
@@ -91,6 +93,6 @@ class Cors(CORSMiddleware):
         if response.status_code < 400:
             return response
         return error_response(
-            ErrorInfo("forbidden", "this origin, method or header is not allowed"),
+            ErrorInfo("forbidden", "this origin or method is not allowed"),
             {"Vary": response.headers["vary"]},
         )

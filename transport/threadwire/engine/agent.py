@@ -81,6 +81,7 @@ class Agent:
 
         `run.hosting.given` are the commands that were not settled. Like `run`, it must do nothing
         more to the run once it is cancelled, unless `run.cancelled` says that a client wanted that.
+        It is not cancelled before it calls `run.hosting.recovered()`, but for the server's end.
         """
         raise NotImplementedError
 

@@ -117,10 +117,15 @@ class AnonymousThreads:
     async def _delete_unused(self) -> None:
         threads = self._threads
         before = threads.settings.clock() - threads.settings.anonymous_s
-        busy = {thread.id for thread in threads.loaded() if not thread.idle}
-        while ids := await threads.store.anonymous_before(before, limit=len(busy) + _BATCH):
-            unused = [id for id in ids if id not in busy]
+        while True:
+            # A loaded one is in use, or was a moment ago; it is soon unloaded where nobody uses it.
+            limit = len(threads) + _BATCH
+            ids = await threads.store.anonymous_before(before, limit=limit)
+            unused = [id for id in ids if threads.loaded_as(id) is None]
             for id in unused:
-                await threads.delete(id)
-            if len(unused) < _BATCH:
+                # Its client may have come back while others were deleted.
+                record = await threads.store.thread(id)
+                if record is not None and record.updated_at < before and threads.loaded_as(id) is None:
+                    await threads.delete(id)
+            if len(ids) < limit:
                 return

@@ -46,6 +46,9 @@ class Beside:
     async def call_client_tool(self, name: str, args: object) -> AddToolResult:
         raise _cannot_wait()
 
+    def recovered(self) -> None:
+        pass  # it begins with each start
+
     async def ask(self, questions: Questions) -> Sequence[Given]:
         raise _cannot_wait()
 

@@ -81,6 +81,8 @@ class HostingRunner(Protocol):
 
     def error_info(self, error: BaseException) -> ErrorInfo: ...
 
+    def recovered(self) -> None: ...
+
     async def ask(self, questions: Questions) -> Sequence[Given]: ...
 
 
@@ -154,6 +156,14 @@ class Hosting:
     @property
     def has_steered(self) -> bool:
         return len(self._run.inbox) > 0
+
+    def recovered(self) -> None:
+        """The agent knows how far a run was that it goes on with, and can be cancelled from here on.
+
+        A cancel that came before takes effect at its next `await`. To ask says this, too.
+        """
+        self._draft.check()
+        self._runner.recovered()
 
     async def ask(self, questions: Questions) -> Sequence[Given]:
         """Waits for clients: the run is `waiting` until the first answers are there, one or more.

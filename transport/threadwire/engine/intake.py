@@ -18,7 +18,7 @@ import msgspec
 
 from ..core.canonical import canonical
 from ..core.codec import encode_value
-from ..core.commands import Command
+from ..core.commands import AddToolResult, Command, Resume
 from ..core.errors import CommandError, Refused, StoreUnavailable, WriteConflict
 from ..core.frames import CommandState, Strategy
 from ..core.operations import Json
@@ -40,7 +40,16 @@ Watcher: TypeAlias = Callable[[CommandState], None]
 class Intake:
     """One for each loaded thread."""
 
-    __slots__ = ("_deciding", "_known", "_reading", "_settled", "_store", "_thread", "_watchers")
+    __slots__ = (
+        "_answering",
+        "_deciding",
+        "_known",
+        "_reading",
+        "_settled",
+        "_store",
+        "_thread",
+        "_watchers",
+    )
 
     def __init__(self, thread: Thread, store: Store) -> None:
         self._thread = thread
@@ -54,6 +63,8 @@ class Intake:
         """Lets commands through in the order they came, however long one takes to be read."""
         self._deciding: Counter[str] = Counter()
         """How often commands are between the check of their strategy and their place in the queue."""
+        self._answering = 0
+        """Answers among them: the run won't wait any more when these have come."""
 
     async def take(
         self,
@@ -70,7 +81,7 @@ class Intake:
         try:
             encoded = await self._encode(body)
             command = thread.agent.registry.read(body)
-            submission = await self._make_durable(id, encoded, strategy, sent)
+            submission = await self._make_durable(id, command, encoded, strategy, sent)
             check_same(submission.record, encoded)
             given = self._answer(submission, command, watcher)
             if given is not None:
@@ -104,7 +115,7 @@ class Intake:
         """Whether nothing is known here of a command."""
         return id not in self._known and id not in self._settled
 
-    def arrive(self, record: CommandRecord, strategy: Strategy, origin: Sink | None) -> None:
+    def arrive(self, record: CommandRecord, origin: Sink | None) -> None:
         """Takes in a command that another node has made durable, unless it is known here."""
         if not self.is_new(record.id) or record.status != "queued":
             return
@@ -113,7 +124,7 @@ class Intake:
         self.remember(record.id)
         try:
             command = self._thread.agent.registry.read(msgspec.json.decode(record.body))
-            if strategy == "reject" and busy:
+            if record.strategy == "reject" and busy:
                 raise CommandError("thread-busy", "a run is active", "strategy")
         except CommandError as refusal:
             change = CommandChange(id=record.id, status="rejected", error=refusal.info)
@@ -127,7 +138,7 @@ class Intake:
             origin=origin,
             sent=Sent.decode(record.context),
         )
-        runner.accept(given, strategy)
+        runner.accept(given, record.strategy)
 
     # what the runner and the thread call
 
@@ -166,7 +177,9 @@ class Intake:
             large = len(encode_value(body, "msgpack")) > LARGE_BODY
             return await anyio.to_thread.run_sync(canonical, body) if large else canonical(body)
 
-    async def _make_durable(self, id: str, body: bytes, strategy: Strategy, sent: Sent | None) -> Submission:
+    async def _make_durable(
+        self, id: str, command: Command, body: bytes, strategy: Strategy, sent: Sent | None
+    ) -> Submission:
         thread, runner = self._thread, self._thread.runner
         busy = runner.active_or_queued or self._deciding
         if strategy == "reject" and busy and id not in self._deciding:
@@ -177,6 +190,8 @@ class Intake:
         settings = thread.settings
         limit = settings.limits.max_pending_commands
         self._deciding[id] += 1
+        answers = isinstance(command, Resume | AddToolResult)
+        self._answering += answers
         try:
             submission = await self._store.submit(
                 thread.id,
@@ -185,11 +200,14 @@ class Intake:
                 context=None if sent is None else sent.encode(),
                 limit=limit,
                 now=settings.clock(),
+                # A message ends a run that waits: that isn't forgotten in a crash.
+                strategy="interrupt" if runner.waits_for_clients and not self._answering else strategy,
             )
         except KeyError:
             thread.lose(WriteConflict("the thread was deleted"))
             raise StoreUnavailable("the thread was deleted") from None
         finally:
+            self._answering -= answers
             self._deciding[id] -= 1
             if not self._deciding[id]:
                 del self._deciding[id]

@@ -632,7 +632,7 @@ class Nodes:
                         break
                     origin = None if arrival.origin is None else thread.guests.connection(arrival.origin)
                     # Only to be told from others.
-                    thread.intake.arrive(arrival.record, arrival.strategy, cast(Sink | None, origin))
+                    thread.intake.arrive(arrival.record, cast(Sink | None, origin))
         except StoreError:
             self._inbox.update(dict.fromkeys(ids))
             raise

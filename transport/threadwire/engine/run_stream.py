@@ -60,7 +60,7 @@ class RunStream:
             self._pending.discard(state.id)
             self._rejection = self._rejection or state.error
             if self._begun and self._idle:
-                self._reader.finish(self._rejection)
+                self._finish(self._rejection)
 
     def begin(self, *, resumed: bool = False) -> None:
         """All commands have been submitted; `resumed`: it is about the last run, whoever started it."""
@@ -69,7 +69,7 @@ class RunStream:
         run = self.thread.run_info
         if self._idle and (run is None or run.status not in _AT_WORK):
             concerned = resumed or self._repeats or run is not self._earlier
-            self._reader.finish(self._rejection or (_failure(run) if concerned else None))
+            self._finish(self._rejection or (_failure(run) if concerned else None))
 
     async def settle(self, patience_s: float) -> None:
         """Returns once something has come of the commands, or after that time.
@@ -101,9 +101,13 @@ class RunStream:
     def _ran(self, run: RunInfo) -> None:
         error = _failure(run)
         if error is not None and error.code == "server-stopped":
-            self._reader.finish(error)  # what is queued is started by the next server
+            self._finish(error)  # what is queued is started by the next server
         elif not self._pending and run.status not in _AT_WORK:
-            self._reader.finish(self._rejection or error)
+            self._finish(self._rejection or error)
+
+    def _finish(self, error: ErrorInfo | None) -> None:
+        if not self.thread.deleting:  # else it is the thread's end that ends the stream
+            self._reader.finish(error)
 
 
 def _failure(run: RunInfo | None) -> ErrorInfo | None:

@@ -37,13 +37,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("threadwire")
 
 _CRASHED: Final = ErrorInfo("interrupted-by-crash", "the server went down during the run")
+_RECOVERY_S: Final = 10.0
+"""How long a run that was told to stop may take to find out how far it was when it was cut."""
 _STOPPED: Final = ErrorInfo("server-stopped", "the server was stopped during the run")
 
 
 class _Active:
     """The run that goes on."""
 
-    __slots__ = ("draft", "ended", "given", "record", "rollback", "run", "sent", "stop", "task")
+    __slots__ = ("draft", "ended", "given", "record", "recovering", "rollback", "run", "sent", "stop", "task")
 
     def __init__(
         self, record: RunRecord, run: Run, draft: Draft, given: list[Given], sent: Sent | None
@@ -59,6 +61,8 @@ class _Active:
         """How the run is to end, once it has been told to stop."""
         self.rollback = False
         """Whether what it wrote is to be undone then."""
+        self.recovering = False
+        """Whether its agent has yet to find out how far the run was when it was cut."""
         self.ended = False
 
     @property
@@ -82,8 +86,8 @@ class Runner:
         """Taken up by the run, and not written for yet."""
         self._settling: str | None = None
         """The run whose end is being committed; the next starts after that."""
-        self._held: list[Given] = []
-        """Answers to what a run that was cut may ask again."""
+        self._held: list[tuple[Given, Strategy]] = []
+        """Answers to what a run that was cut may ask again, and their strategies."""
         self._cut: RunStatus | None = None
         """The status in which the run that goes on was cut, until it has asked again."""
         self._beside: set[asyncio.Task[None]] = set()
@@ -126,10 +130,10 @@ class Runner:
     @property
     def active_or_queued(self) -> bool:
         """Whether a run is active or about to start; one that waits for clients is not."""
-        return bool((self._active and not self._waits) or self._queue)
+        return bool((self._active and not self.waits_for_clients) or self._queue)
 
     @property
-    def _waits(self) -> bool:
+    def waits_for_clients(self) -> bool:
         """Whether the run waits for clients, or did when it was cut, and has not come to ask again."""
         return bool(self._thread.waiting) or self._cut == "waiting"
 
@@ -144,6 +148,7 @@ class Runner:
             self._thread.waiting.forget_earlier()
             self._thread.run_changed(self._ending(cut, "failed", self._cut_error(cut)))
         given = []
+        arrived: list[tuple[Given, Strategy]] = []
         for record in owned.commands:
             # Before it is settled, should it be: whoever sends it again waits for that.
             self._thread.intake.remember(record.id)
@@ -167,12 +172,14 @@ class Runner:
                 continue
             if record.status != "queued":
                 self._thread.command_changed(CommandChange(id=record.id, status="queued"))
-            if goes_on and not handled and isinstance(command, Resume | AddToolResult):
-                self._held.append(each)
+            if goes_on and not handled:
+                arrived.append((each, record.strategy))
             else:
                 self._queue[record.id] = each
         if cut is not None and goes_on:
             self._go_on(cut, given)
+        for each, strategy in arrived:
+            self.accept(each, strategy)  # as it came while the run went on
         self._advance()
 
     def _read_again(self, record: CommandRecord, goes_on: bool) -> Command:
@@ -212,6 +219,7 @@ class Runner:
                 self._thread.waiting.note_answered(each.command.tool_call_id)
         self._cut = cut.status
         active = self._make_active(record, given, Sent.decode(cut.context))
+        active.recovering = True
         self._spawn(active, self._execute_again(active))
 
     def _make_active(self, record: RunRecord, given: list[Given], sent: Sent | None) -> _Active:
@@ -227,7 +235,7 @@ class Runner:
         """Takes a durable command into the queue, or to where its strategy sends it."""
         handler = self._thread.agent.handler(given.command)
         if self._cut is not None and handler is None and isinstance(given.command, Resume | AddToolResult):
-            self._held.append(given)
+            self._held.append((given, strategy))
             return
         try:
             effect = self._thread.waiting.take(given.command, handled=handler is not None)
@@ -241,11 +249,11 @@ class Runner:
             self._give(given)
             self._thread.waiting.deliver(given)
             return
-        if handler is not None and (handler.immediate or self._waits):
+        if handler is not None and (handler.immediate or self.waits_for_clients):
             self._start_beside(given)
             return
         active = self._active
-        if self._waits and active is not None:
+        if self.waits_for_clients and active is not None:
             # A waiting run is not active: what comes starts over.
             self._stop(active, "cancelled", None)
             strategy = "enqueue"
@@ -276,8 +284,8 @@ class Runner:
         """The run has asked, or has ended: now it can be told what the answers held back answer."""
         self._cut = None
         held, self._held = self._held, []
-        for given in held:
-            self.accept(given, "enqueue")
+        for given, strategy in held:
+            self.accept(given, strategy)
 
     def _advance(self) -> None:
         if self._queue and not self._start_scheduled:
@@ -446,10 +454,18 @@ class Runner:
     def hosting(self, run: Run, draft: Draft) -> Hosting:
         return Hosting(draft, self, run)
 
+    def recovered(self) -> None:
+        active = self._active
+        if active is not None and active.recovering:
+            active.recovering = False
+            if active.stop is not None and active.task is not None:
+                active.task.cancel()
+
     async def ask(self, questions: Questions) -> Sequence[Given]:
+        self.recovered()
         for given in [given for given in self._queue.values() if self._answers(given, questions)]:
             del self._queue[given.id]
-            self._held.append(given)
+            self._held.append((given, "enqueue"))
         if self._cut is not None or self._held:
             # Once the questions stand, which is before `ask` first waits.
             self._loop.call_soon(self._replay_held)
@@ -541,7 +557,7 @@ class Runner:
         """
         await self._thread.be_current()
         if run is None:
-            queue = [*self._queue.values(), *self._held]
+            queue = [*self._queue.values(), *(given for given, _ in self._held)]
             self._queue.clear()
             self._held.clear()
             for given in queue:
@@ -650,8 +666,12 @@ class Runner:
         active.stop = (status, error)
         self._thread.absence.changed()
         active.run.mark_cancelled()
-        active.task.cancel()
-        self._loop.call_later(self._settings.cancel_grace_s, self._overdue, active)
+        grace_s = self._settings.cancel_grace_s
+        if active.recovering:
+            grace_s += _RECOVERY_S
+        else:
+            active.task.cancel()
+        self._loop.call_later(grace_s, self._overdue, active)
 
     def _overdue(self, active: _Active) -> None:
         if not active.ended:

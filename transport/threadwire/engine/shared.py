@@ -68,7 +68,6 @@ class Arrival(msgspec.Struct, frozen=True):
     """A command that another node put into the inbox. `origin` is the connection it came from."""
 
     record: CommandRecord
-    strategy: Strategy
     origin: str | None
 
 
@@ -109,7 +108,7 @@ class SharedStore(Store, Protocol):
         strategy: Strategy = "enqueue",
         origin: str | None = None,
     ) -> Submission | None:
-        """Like the other's; `strategy` and `origin` are for the owner, should that be another node."""
+        """Like the other's; `origin` is for the owner, where that is another node."""
         ...
 
     async def arrivals(self, threads: Sequence[str]) -> dict[str, list[str]]:

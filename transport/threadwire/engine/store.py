@@ -16,7 +16,7 @@ from typing import Literal, Protocol, Self, TypeAlias
 import msgspec
 
 from ..core.errors import ErrorInfo
-from ..core.frames import CommandStatus, RunStatus
+from ..core.frames import CommandStatus, RunStatus, Strategy
 from ..core.operations import Json
 
 
@@ -42,6 +42,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True):
     `body` is the RFC 8785 form of the command, so that equal commands have equal bodies.
     `starts` counts the runs that were started with it and have not ended in order. `context` is what
     came along with it, for its run (see the module `context`); None once the command is settled.
+    `strategy` is what it was sent with.
     """
 
     id: str
@@ -52,6 +53,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None = None
     error: ErrorInfo | None = None
     context: bytes | None = None
+    strategy: Strategy = "enqueue"
 
 
 class CommandChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,12 +227,13 @@ class Store(Protocol):
         context: bytes | None = None,
         limit: int,
         now: float,
+        strategy: Strategy = "enqueue",
     ) -> Submission | None:
         """Puts a command into the inbox of an existing thread, durably, once per id.
 
         The first submit of an id makes it `queued`; later ones return the record as it stands,
-        whatever their body and context. None where `limit` commands are queued or running already. Submits
-        are ordered as called. Raises KeyError where the thread doesn't exist.
+        whatever their body, context and strategy. None where `limit` commands are queued or running
+        already. Submits are ordered as called. Raises KeyError where the thread doesn't exist.
         """
         ...
 

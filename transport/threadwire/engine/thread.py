@@ -139,6 +139,7 @@ class Thread:
         "agent",
         "agent_name",
         "closed",
+        "deleting",
         "epoch",
         "guests",
         "id",
@@ -173,6 +174,8 @@ class Thread:
         """Calls under way that need the thread to stay loaded."""
         self.used_at = asyncio.get_running_loop().time()
         self.closed = False
+        self.deleting = False
+        """Whether what ends now ends for the thread's being deleted."""
         self.guests: Guests | None = None
         """Who follows it on other nodes, where there are others."""
 

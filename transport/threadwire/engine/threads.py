@@ -229,11 +229,13 @@ class Threads:
         if thread is None:
             return False
         thread.pins += 1
+        thread.deleting = True
         try:
             await thread.runner.cancel(None)
         except StoreUnavailable:
             elsewhere = self.nodes is not None and thread.guests is None
             if not thread.closed and not elsewhere:
+                thread.deleting = False
                 raise
             # An owner that can't be reached learns of it by its next append.
         finally:

@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from ..core.codec import encode_log
+from ..core.frames import Strategy
 from ..core.operations import Json
 from ..engine.store import (
     Append,
@@ -123,6 +124,7 @@ class MemoryStore:
         context: bytes | None = None,
         limit: int,
         now: float,
+        strategy: Strategy = "enqueue",
     ) -> Submission | None:
         held = self._threads[thread]
         record = held.commands.get(command)
@@ -131,7 +133,12 @@ class MemoryStore:
         if len(held.open_commands) >= limit:
             return None
         record = CommandRecord(
-            id=command, order=len(held.commands) + 1, body=body, status="queued", context=context
+            id=command,
+            order=len(held.commands) + 1,
+            body=body,
+            status="queued",
+            context=context,
+            strategy=strategy,
         )
         held.commands[command] = held.open_commands[command] = record
         return Submission(record, created=True)

@@ -66,7 +66,7 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "origin",
             "context",
         ),
-        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, 'enqueue', NULL,"
+        "SELECT thread, id, n, body, status, starts, seq, error, submitted_at, strategy, NULL,"
         " context FROM inbox",
     ),
     "run": (

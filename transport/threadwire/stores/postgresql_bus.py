@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from .postgresql_errors import is_outage
+from .postgresql_errors import is_outage, store_error
 from .postgresql_lane import Connect
 
 logger = logging.getLogger("threadwire")
@@ -113,6 +113,7 @@ class PostgreSQLBus:
 
     async def _notify(self) -> None:
         connection: Any = None
+        failed = False
         try:
             while True:
                 if not self._waiting:
@@ -128,9 +129,12 @@ class PostgreSQLBus:
                         [channel for channel, _ in batch],
                         [message for _, message in batch],
                     )
+                    failed = False
                 except Exception as error:  # they are lost, as may happen
-                    if not is_outage(error):
-                        logger.exception("the bus can't send")
+                    if not failed and not is_outage(error):
+                        # Such as a queue that is full since some listener doesn't read.
+                        logger.warning("the bus can't send: %s", store_error(error))
+                    failed = True
                     if connection is not None:
                         connection.terminate()
                     connection = None

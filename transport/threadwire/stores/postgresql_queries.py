@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.codec import encode_log
 from ..core.errors import ErrorInfo, WriteConflict
+from ..core.frames import Strategy
 from ..core.operations import Json
 from ..engine.shared import Arrival, Elsewhere, Place, Progress, Standing
 from ..engine.store import (
@@ -40,7 +41,7 @@ _MINUTE: Final = "60::float8"
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
 _OPEN_RUN: Final = "status IN ('queued', 'running', 'waiting')"
 _RECORD: Final = "t.id, t.agent, m.title::text, t.archived, m.created_at, t.updated_at, m.custom::text"
-_COMMAND: Final = "id, n, body, status, starts, seq, error::text, context"
+_COMMAND: Final = "id, n, body, status, starts, seq, error::text, context, strategy"
 _RUN: Final = "id, status, started_at, ended_at, error::text, base, starts, context"
 _NO_LEASE: Final = "'epoch'::timestamptz"
 _FREE: Final = "lease_until < clock_timestamp()"
@@ -322,7 +323,7 @@ class Submit(msgspec.Struct, frozen=True):
     body: bytes
     limit: int
     now: float
-    strategy: str
+    strategy: Strategy
     origin: str | None
     context: bytes | None
 
@@ -358,7 +359,12 @@ async def submit(db: Any, submits: Sequence[Submit]) -> list[Submission | KeyErr
             outcomes.append(KeyError(each.thread))
         elif order is not None:
             record = CommandRecord(
-                id=each.command, order=order, body=each.body, status="queued", context=each.context
+                id=each.command,
+                order=order,
+                body=each.body,
+                status="queued",
+                context=each.context,
+                strategy=each.strategy,
             )
             outcomes.append(Submission(record, created=True))
         else:
@@ -386,12 +392,11 @@ async def arrivals(db: Any, threads: Sequence[str]) -> dict[str, list[str]]:
 
 async def read_arrivals(db: Any, thread: str, ids: Sequence[str]) -> list[Arrival]:
     rows = await db.fetch(
-        f"SELECT strategy, origin, {_COMMAND} FROM inbox WHERE thread = $1 AND id = ANY($2::text[])"
-        " ORDER BY n",
+        f"SELECT origin, {_COMMAND} FROM inbox WHERE thread = $1 AND id = ANY($2::text[]) ORDER BY n",
         thread,
         ids,
     )
-    return [Arrival(command_record(row[2:]), row[0], row[1]) for row in rows]
+    return [Arrival(command_record(row[1:]), row[0]) for row in rows]
 
 
 async def runs(db: Any, thread: str, limit: int) -> list[RunRecord]:
@@ -459,7 +464,7 @@ FROM place p CROSS JOIN LATERAL (
 ) AS r
 UNION ALL
 SELECT 3, i.thread, i.n, NULL, NULL, i.body,
-    json_build_array(i.id, i.status, i.starts, i.seq, i.error::text)::text
+    json_build_array(i.id, i.status, i.starts, i.seq, i.error::text, i.strategy)::text
 FROM unnest($5::text[], $6::text[]) AS c (thread, id) JOIN inbox i ON i.thread = c.thread AND i.id = c.id
 ORDER BY kind, thread, a"""
 
@@ -491,10 +496,10 @@ async def follow(db: Any, places: Sequence[Place], rows: int) -> dict[str, Progr
             case 2:
                 found[thread].runs.append(run_record((*msgspec.json.decode(text), None)))
             case _:
-                id, status, starts, seq, error = msgspec.json.decode(text)
+                id, status, starts, seq, error, strategy = msgspec.json.decode(text)
                 if thread in found:
                     found[thread].commands.append(
-                        command_record((id, a, data, status, starts, seq, error, None))
+                        command_record((id, a, data, status, starts, seq, error, None, strategy))
                     )
     return found
 

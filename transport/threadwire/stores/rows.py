@@ -29,8 +29,8 @@ def conflict(entry: Append) -> WriteConflict:
 
 
 def command_record(row: Sequence[Any]) -> CommandRecord:
-    """Of the columns id, n, body, status, starts, seq, error, context."""
-    id, order, body, status, starts, seq, error, context = row
+    """Of the columns id, n, body, status, starts, seq, error, context, strategy."""
+    id, order, body, status, starts, seq, error, context, strategy = row
     return CommandRecord(
         id=id,
         order=order,
@@ -40,6 +40,7 @@ def command_record(row: Sequence[Any]) -> CommandRecord:
         seq=seq,
         error=_error(error),
         context=context,
+        strategy=strategy,
     )
 
 

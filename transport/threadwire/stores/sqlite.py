@@ -17,6 +17,7 @@ from typing import Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar
 import msgspec
 
 from ..core.errors import StoreUnavailable, WriteConflict
+from ..core.frames import Strategy
 from ..core.operations import Json
 from ..engine.store import (
     Append,
@@ -103,9 +104,17 @@ class SQLiteStore:
         context: bytes | None = None,
         limit: int,
         now: float,
+        strategy: Strategy = "enqueue",
     ) -> Submission | None:
         answer = await self._write(
-            queries.submit, thread, command, body, context=context, limit=limit, now=now
+            queries.submit,
+            thread,
+            command,
+            body,
+            context=context,
+            limit=limit,
+            now=now,
+            strategy=strategy,
         )
         if answer == "missing":
             raise KeyError(thread)

@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.codec import encode_log
 from ..core.errors import ErrorInfo, WriteConflict
+from ..core.frames import Strategy
 from ..core.operations import Json
 from ..engine.store import (
     Append,
@@ -36,7 +37,7 @@ _TRIM_ROWS: Final = 200
 """Rows dropped at once."""
 
 _RECORD: Final = "t.id, t.agent, m.title, t.archived, m.created_at, t.updated_at, m.custom"
-_COMMAND: Final = "id, n, body, status, starts, seq, error, context"
+_COMMAND: Final = "id, n, body, status, starts, seq, error, context, strategy"
 _RUN: Final = "id, status, started_at, ended_at, error, base, starts, context"
 # Spelled as in the partial indexes, which are used only then.
 _OPEN_COMMAND: Final = "status IN ('queued', 'running')"
@@ -174,7 +175,15 @@ def _position(db: Connection, thread: str) -> Any:
 
 
 def submit(
-    db: Connection, thread: str, command: str, body: bytes, *, context: bytes | None, limit: int, now: float
+    db: Connection,
+    thread: str,
+    command: str,
+    body: bytes,
+    *,
+    context: bytes | None,
+    limit: int,
+    now: float,
+    strategy: Strategy,
 ) -> Submission | Literal["full", "missing"]:
     record = find_command(db, thread, command)
     if record is not None:
@@ -187,12 +196,14 @@ def submit(
     if waiting >= limit:
         return "full"
     order = db.execute(
-        "INSERT INTO inbox (thread, id, body, status, starts, submitted_at, context)"
-        " VALUES (?, ?, ?, 'queued', 0, ?, ?)",
-        (thread, command, body, now, context),
+        "INSERT INTO inbox (thread, id, body, status, starts, submitted_at, context, strategy)"
+        " VALUES (?, ?, ?, 'queued', 0, ?, ?, ?)",
+        (thread, command, body, now, context, strategy),
     ).lastrowid
     assert order is not None
-    record = CommandRecord(id=command, order=order, body=body, status="queued", context=context)
+    record = CommandRecord(
+        id=command, order=order, body=body, status="queued", context=context, strategy=strategy
+    )
     return Submission(record, created=True)
 
 

@@ -126,7 +126,9 @@ _SCHEMA_3: Final = (
     "ALTER TABLE run ADD COLUMN context BLOB",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
+_SCHEMA_4: Final = ("ALTER TABLE inbox ADD COLUMN strategy TEXT NOT NULL DEFAULT 'enqueue'",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4)
 """`MIGRATIONS[n]` leads from version n to n + 1; `PRAGMA user_version` holds the file's version."""
 
 

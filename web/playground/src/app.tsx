@@ -45,6 +45,7 @@ function Page(): ReactNode {
   const [theme, setTheme] = useTheme();
   const say = useToast();
   const { state } = useStatus();
+  const isOffline = state === "waiting" || state === "closed";
   const latency = useLatency();
   const isNarrow = useMedia("(max-width: 60rem)");
   const agents = connection.getWelcome()?.agents ?? NO_AGENTS;
@@ -56,12 +57,14 @@ function Page(): ReactNode {
     },
     [go],
   );
-  const list = useThreadList({ http, thread, onThread: open, isPaused: state === "waiting" || state === "closed" });
+  const list = useThreadList({ http, thread, onThread: open, isPaused: isOffline });
   const { refresh } = list;
 
+  // What was sent before a reload may be what makes the thread.
+  const kept = useMemo(() => connection.session.unsettled.find(({ frame }) => frame.thread === thread)?.frame, [thread]);
   // A thread that is opened by its address has its agent already.
-  const isThere = useIsThere(thread, begun?.id === thread);
-  const own = thread === null ? agent : begun?.id === thread ? begun.agent : undefined;
+  const isThere = useIsThere(thread, begun?.id === thread || kept !== undefined);
+  const own = thread === null ? agent : begun?.id === thread ? begun.agent : kept?.agent;
   const record = [...list.threads, ...list.archived].find((each) => each.id === thread);
   const shownAgent = record?.agent ?? own ?? (thread === null ? (agent ?? agents[0]) : undefined);
 
@@ -120,10 +123,10 @@ function Page(): ReactNode {
         <ConnectionBanner />
         <div className="panes">
           {shows("threads") ? (
-            <ThreadListPane list={list} agents={agents} agent={agent} onAgent={(name) => { setAgent(name); open(null); }} onChosen={() => setPane("chat")} />
+            <ThreadListPane list={list} isOffline={isOffline} agents={agents} agent={agent} onAgent={(name) => { setAgent(name); open(null); }} onChosen={() => setPane("chat")} />
           ) : null}
-          {/* The chat stays: what is written in it would be lost. */}
-          <main className={shows("chat") ? "chat-pane" : "chat-pane sr-only"} inert={!shows("chat")}>
+          {/* The chat stays as it is: what is written in it, and where it is scrolled to, would be lost. */}
+          <main className={shows("chat") ? "chat-pane" : "chat-pane away"} inert={!shows("chat")}>
             <Chat thread={thread} isThere={isThere} title={thread === null ? undefined : (record?.title ?? "Thread")} agent={shownAgent} agents={agents} onAgent={setAgent} onNew={() => open(null)} />
           </main>
           {shows("state") ? (

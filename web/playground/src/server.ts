@@ -12,7 +12,8 @@ const OUTBOX = "threadwire.outbox";
 const outbox: Outbox = {
   load() {
     try {
-      return JSON.parse(sessionStorage.getItem(OUTBOX) ?? "[]") as ReturnType<Outbox["load"]>;
+      const found: unknown = JSON.parse(sessionStorage.getItem(OUTBOX) ?? "[]");
+      return Array.isArray(found) ? (found as ReturnType<Outbox["load"]>) : [];
     } catch {
       return [];
     }

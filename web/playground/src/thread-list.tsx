@@ -6,13 +6,15 @@ import { IconButton } from "./ui/parts.js";
 
 export interface ThreadListPaneProps {
   readonly list: ThreadList;
+  /** That is said elsewhere: the list needn't complain too. */
+  readonly isOffline: boolean;
   readonly agents: readonly string[];
   readonly agent: string | undefined;
   readonly onAgent: (agent: string) => void;
   readonly onChosen: () => void;
 }
 
-export function ThreadListPane({ list, agents, agent, onAgent, onChosen }: ThreadListPaneProps): ReactNode {
+export function ThreadListPane({ list, isOffline, agents, agent, onAgent, onChosen }: ThreadListPaneProps): ReactNode {
   const [showArchived, setShowArchived] = useState(false);
   return (
     <nav className="threads" aria-label="Threads">
@@ -37,7 +39,7 @@ export function ThreadListPane({ list, agents, agent, onAgent, onChosen }: Threa
             <i /> <i /> <i />
           </div>
         ) : null}
-        {list.error !== null ? (
+        {list.error !== null && !isOffline ? (
           <p className="list-note" role="status">
             The list can't be read now: {list.error.message}{" "}
             <button type="button" className="link" onClick={() => void list.refresh()}>
@@ -114,7 +116,7 @@ function Item({ rename }: { readonly rename: ThreadList["rename"] }): ReactNode 
   return (
     <ThreadListItemPrimitive.Root className="item">
       <ThreadListItemPrimitive.Trigger className="trigger" onDoubleClick={() => setDraft(title ?? "")}>
-        <span className="title">{name}</span>
+        <span className="title" dir="auto">{name}</span>
         <span className="about">
           {about?.agent}
           {about?.updated_at === undefined ? null : <time dateTime={new Date(about.updated_at * 1000).toISOString()}> · {ago(about.updated_at)}</time>}

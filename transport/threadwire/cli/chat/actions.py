@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import anyio
+import httpx
+import msgspec
 
 from ...client.errors import ClientError
-from ...client.messages.model import ThreadAssistantMessage, ThreadUserMessage
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...client.runtimes.server_threads import ServerThreads
 from ...core.commands import Resume
 from ...core.errors import Refused
 from ...core.operations import Json
+from ...messages.model import ThreadAssistantMessage, ThreadUserMessage
+from ..errors import UsageError
+from .arguments import check_thread_id
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -96,9 +100,13 @@ class Actions:
                 self._say(f"there is no /{name}; /help tells what there is")
                 return None
             return await action(rest.strip())
-        except (ClientError, Refused, OSError) as error:
+        except (ClientError, Refused, UsageError, OSError, UnicodeError) as error:
             self._say(str(error) or type(error).__name__)
-            return None
+        except httpx.HTTPError as error:
+            self._say(f"the server doesn't answer: {error}")
+        except msgspec.MsgspecError as error:
+            self._say(f"the server's answer is none: {error}")
+        return None
 
     async def _help(self, rest: str) -> None:
         self._say(HELP)
@@ -122,6 +130,7 @@ class Actions:
         if not rest:
             self._say("/open ID")
             return None
+        check_thread_id(rest)
         return Leave(rest)
 
     async def _new(self, rest: str) -> Leave:

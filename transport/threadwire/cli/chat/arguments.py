@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from ...core.frames import THREAD_ID_PATTERN
 from ..errors import UsageError
+
+_THREAD_ID: Final = re.compile(THREAD_ID_PATTERN)
 
 DESCRIPTION = """\
 Talks to an agent of a server. URL is the server's: http://127.0.0.1:8000, or its WebSocket's.
 
-Without a terminal on its input it sends what it reads there, writes the answer, and ends:
+Without a terminal on its input and output it sends what it reads, writes the answer, and ends:
   echo "What is new?" | threadwire chat http://127.0.0.1:8000"""
 
 
@@ -45,6 +50,8 @@ def read_arguments(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     for path in attachments:
         if not path.is_file():
             raise UsageError(f"--attach: there is no file {str(path)!r}")
+    if arguments.thread is not None:
+        check_thread_id(arguments.thread)
     return ChatSettings(
         url=websocket_url(arguments.url),
         thread=arguments.thread,
@@ -54,15 +61,25 @@ def read_arguments(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     )
 
 
+def check_thread_id(id: str) -> None:
+    """Raises UsageError where no thread can have this id."""
+    if not _THREAD_ID.fullmatch(id):
+        raise UsageError(f"a thread id is 1 to 128 of A-Z a-z 0-9 _ . : ~ -, not {id!r}")
+
+
 def websocket_url(url: str) -> str:
     """The URL of the server's WebSocket. Raises UsageError where it is none."""
-    parts = urlsplit(url)
     schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, an address with one bracket
+        is_one = False
+    if not is_one:
         raise UsageError(f"URL: {url!r} is no http:, https:, ws: or wss: URL")
     path = parts.path.rstrip("/")
     if parts.scheme in ("http", "https"):
-        path += "/ws"
+        path = path.removesuffix("/ws") + "/ws"
     return urlunsplit((schemes[parts.scheme], parts.netloc, path or "/ws", parts.query, ""))
 
 

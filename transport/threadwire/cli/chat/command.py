@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import uuid
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -12,7 +14,6 @@ import anyio.to_thread
 
 from ...client.connection import Connection, connect
 from ...client.errors import ClientError
-from ...client.messages.mixed import convert_any_message
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...client.runtimes.attachments import (
     CompositeAttachmentAdapter,
@@ -22,9 +23,11 @@ from ...client.runtimes.attachments import (
 from ...client.runtimes.external_store import RuntimeAdapters
 from ...client.runtimes.langchain_state import LangChainConverter
 from ...core.errors import ConnectionClosed, Refused
+from ...messages.mixed import convert_any_message
 from ..errors import StartupError
 from .arguments import ChatSettings, http_url
 from .pipe import ask
+from .printable import printable
 
 
 def chat(settings: ChatSettings) -> int:
@@ -36,16 +39,20 @@ def chat(settings: ChatSettings) -> int:
     """
     logging.getLogger("threadwire.client").addHandler(logging.NullHandler())
     logging.getLogger("threadwire.client").propagate = False
-    piped = not sys.stdin.isatty()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what its encoding lacks is no reason to fail
+    piped = not all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout))
     try:
         if piped:
             anyio.run(_pipe, settings)
         else:
             anyio.run(_terminal, settings)
     except* (ConnectionClosed, Refused, ClientError) as group:
-        raise StartupError(str(_first(group))) from None
+        raise StartupError(printable(str(_first(group)))) from None
+    except* BrokenPipeError:
+        raise BrokenPipeError from None
     except* StartupError as group:
-        raise StartupError(str(_first(group))) from None
+        raise StartupError(printable(str(_first(group)))) from None
     return 0
 
 
@@ -68,7 +75,7 @@ def new_thread_id() -> str:
 
 
 async def _pipe(settings: ChatSettings) -> None:
-    text = (await anyio.to_thread.run_sync(sys.stdin.read)).strip()
+    text = (await anyio.to_thread.run_sync(_read)).strip()
     if not text and not settings.attachments:
         raise StartupError("there is nothing to send: the input is empty")
     thread = settings.thread or new_thread_id()
@@ -79,8 +86,22 @@ async def _pipe(settings: ChatSettings) -> None:
         await ask(runtime, text, settings.attachments, _write)
 
 
+def _read() -> str:
+    """All that is on the input."""
+    if sys.stdin is None:  # it was closed
+        return ""
+    try:
+        text = sys.stdin.read()
+        text.encode()  # where the input is read leniently, what is no text is half a character
+    except UnicodeError:
+        raise StartupError("the input is no text") from None
+    return text
+
+
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    if sys.stdout is None:  # it was closed
+        return
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
@@ -104,8 +125,18 @@ async def _terminal(settings: ChatSettings) -> None:
     ):
         threads = ServerThreads(client, agent=settings.agent)
         screen.say(f"agents: {', '.join(connection.agents)}   /help tells what there is")
+        here: str | None = None
         while thread is not None:
-            async with new_runtime(connection, thread, settings) as runtime:
+            async with AsyncExitStack() as stack:
+                try:
+                    runtime = await stack.enter_async_context(new_runtime(connection, thread, settings))
+                except Refused as error:
+                    if here is None:
+                        raise
+                    screen.say(f"{thread}: {error}")
+                    thread, here = here, None
+                    continue
+                here = thread
                 actions = Actions(runtime, screen.say, threads=threads, new_id=new_thread_id, listed=listed)
                 for path in settings.attachments:
                     await runtime.composer.add_attachment(path)

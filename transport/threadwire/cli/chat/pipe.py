@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...client.messages.model import ThreadAssistantMessage, message_text
+import anyio
+
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
+from ...messages.model import ThreadAssistantMessage, message_text
 from ..errors import StartupError
 
 
@@ -17,6 +19,7 @@ async def ask(
 
     Raises:
         StartupError: the run failed, was stopped, or waits for an answer that nobody can give here.
+        ExceptionGroup: of what `write` or the connection raised; the run goes on.
     """
     before = {message.id for message in runtime.messages}
     written: dict[str, int] = {}
@@ -33,16 +36,22 @@ async def ask(
                 written[message.id] = max(out or 0, len(answer))
                 write(answer[out or 0 :])
 
+    async def follow() -> None:
+        while True:
+            show()
+            await runtime.changed()
+
     for path in attachments:
         await runtime.composer.add_attachment(path)
-    leave = runtime.subscribe(show)
     try:
-        runtime.composer.text = text
-        await runtime.composer.send()
-        await runtime.idle()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            runtime.composer.text = text
+            await runtime.composer.send()
+            await runtime.idle()
+            tasks.cancel_scope.cancel()
         show()
     finally:
-        leave()
         if written:
             write("\n")
     run = runtime.thread.run

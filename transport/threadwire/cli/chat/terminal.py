@@ -25,7 +25,9 @@ from rich.text import Text
 from ...client.connection import Connection
 from ...client.runtimes.assistant_transport import AssistantTransportRuntime
 from ...core.client_session import ENDED
+from ...core.commands import AddMessage
 from .actions import Actions, Leave, question_text, questions
+from .printable import printable
 from .transcript import Entry, Transcript
 
 _FRAME_S = 0.05
@@ -43,34 +45,35 @@ class Screen(Protocol):
 
 
 class RichScreen:
-    """Prints Markdown and colours."""
+    """Prints Markdown and colours; what a terminal would obey is shown instead."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def show(self, entry: Entry) -> None:
         """Prints something of the thread."""
+        text = printable(entry.text)
         match entry.kind:
             case "user":
-                self._console.print(Text.assemble(("❯ ", "bold cyan"), (entry.text, "bold")))
+                self._console.print(Text.assemble(("❯ ", "bold cyan"), (text, "bold")))
             case "text":
-                self._console.print(Padding(Markdown(entry.text), (0, 0, 1, 0)))
+                self._console.print(Padding(Markdown(text), (0, 0, 1, 0)))
             case "thinking":
-                self._console.print(Text(entry.text, style="dim italic"))
+                self._console.print(Text(text, style="dim italic"))
             case "call":
-                self._console.print(Text(f"⚙ {entry.text}", style="magenta"))
+                self._console.print(Text(f"⚙ {text}", style="magenta"))
             case "result":
-                self._console.print(Text(f"  → {entry.text}", style="dim"))
+                self._console.print(Text(f"  → {text}", style="dim"))
             case "file":
-                self._console.print(Text(f"  [{entry.text}]", style="dim"))
+                self._console.print(Text(f"  [{text}]", style="dim"))
             case "error":
-                self._console.print(Text(f"✗ {entry.text}", style="red"))
+                self._console.print(Text(f"✗ {text}", style="red"))
             case "changed":
-                self._console.rule(entry.text, style="dim")
+                self._console.rule(text, style="dim")
 
     def say(self, text: str) -> None:
         """Prints something about the thread."""
-        self._console.print(Text(text, style="yellow"))
+        self._console.print(Text(printable(text), style="yellow"))
 
 
 class Terminal:
@@ -104,6 +107,7 @@ class Terminal:
             input=input,
             output=output,
         )
+        self._session.app.erase_when_done = True  # what is sent is printed with the thread
         self._stopping: anyio.Event = anyio.Event()
 
     async def talk(self) -> Leave:
@@ -126,7 +130,9 @@ class Terminal:
                 return Leave(None)
             if not line.strip():
                 continue
-            if not line.startswith("/"):
+            if line.startswith("/"):
+                self._screen.show(Entry("user", line.rstrip()))
+            else:
                 tasks.start_soon(self._actions.line, line)  # the next line may be written meanwhile
                 continue
             leave = await self._actions.line(line)
@@ -135,7 +141,7 @@ class Terminal:
 
     async def _print(self) -> None:
         while True:
-            for entry in self._transcript.update(self._runtime.messages):
+            for entry in self._transcript.update(self._runtime.messages, self._pending):
                 self._screen.show(entry)
             for id, value in questions(self._runtime.agent_state).items():
                 if id not in self._asked:
@@ -148,6 +154,12 @@ class Terminal:
             self._session.app.invalidate()
             await self._runtime.changed()
             await anyio.sleep(_FRAME_S)
+
+    @property
+    def _pending(self) -> set[str]:
+        """The ids of messages that are on their way into the thread."""
+        commands = (each.command for each in self._runtime.pending_commands)
+        return {each.message.id for each in commands if isinstance(each, AddMessage) and each.message.id}
 
     def _tell_of_run(self) -> None:
         """Says once that a run was stopped, or failed, since this thread was opened."""
@@ -168,8 +180,11 @@ class Terminal:
             await self._actions.line("/stop")
 
     def _interrupt(self, event: KeyPressEvent) -> None:
-        """Ctrl-C: stops the run; without one it empties the line, and an empty one leaves."""
-        if self._runtime.is_sending:
+        """Ctrl-C: stops the run; without one it empties the line, and an empty one leaves.
+
+        While the server is away nothing can be stopped.
+        """
+        if self._runtime.is_sending and self._connection.connected:
             self._stopping.set()
         elif event.current_buffer.text:
             event.current_buffer.reset()
@@ -177,12 +192,14 @@ class Terminal:
             event.app.exit(exception=EOFError)
 
     def _toolbar(self) -> str:
+        waiting = f"   {len(self._pending)} waiting" if self._pending else ""
         if not self._connection.connected:
-            return " the server is away; trying again …"
+            return f" the server is away; trying again …{waiting}   Ctrl-C leaves"
         runtime = self._runtime
         if runtime.is_sending:
             lines = self._transcript.tail.strip().splitlines()
-            return f" {lines[-1][-60:] if lines else 'the agent works'} …   Ctrl-C stops it"
+            tail = lines[-1][-40:] if lines else "the agent works"
+            return f" {tail} …{waiting}   Ctrl-C stops it"
         return f" {runtime.thread.id}   /help"
 
 

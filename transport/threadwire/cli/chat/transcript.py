@@ -7,13 +7,13 @@ paragraph, list or piece of code is finished. What isn't yet is the `tail`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from ...client.messages.model import (
+from ...messages.model import (
     FileMessagePart,
     ImageMessagePart,
     IncompleteStatus,
@@ -55,13 +55,21 @@ class Transcript:
 
     def __init__(self) -> None:
         self._printed: list[_Printed] = []
+        self._cut = False  # what was printed last is gone from the thread
         self.tail = ""
         """The text at the end that isn't printed yet."""
 
-    def update(self, messages: Sequence[ThreadMessage]) -> list[Entry]:
-        """What is to be printed now that the thread's messages are these."""
+    def update(self, messages: Sequence[ThreadMessage], pending: Collection[str] = ()) -> list[Entry]:
+        """What is to be printed now that the thread's messages are these.
+
+        Those with a `pending` id aren't in the thread yet: what is before them may still grow.
+        """
         entries: list[Entry] = []
-        messages = [message for message in messages if not message.metadata.is_optimistic]
+        messages = [
+            message
+            for message in messages
+            if not message.metadata.is_optimistic and message.id not in pending
+        ]
         same = 0
         for printed, message in zip(self._printed, messages, strict=False):
             if printed.id != message.id:
@@ -69,18 +77,20 @@ class Transcript:
             same += 1
         if same < len(self._printed):
             del self._printed[same:]
-            if messages[same:]:
-                entries.append(Entry("changed", "from here on the thread is another"))
+            self._cut = True
+        if self._cut and messages[same:]:
+            self._cut = False
+            entries.append(Entry("changed", "from here on the thread is another"))
         self.tail = ""
         # All but the last two are out: a tool's result may come while the next message begins.
         for index in range(max(0, same - 2), len(messages)):
             if index == len(self._printed):
                 self._printed.append(_Printed(messages[index].id))
             is_last = index == len(messages) - 1
-            entries += self._of(messages[index], self._printed[index], is_last)
+            entries += self._of(messages[index], self._printed[index], is_last, is_last and bool(pending))
         return entries
 
-    def _of(self, message: ThreadMessage, printed: _Printed, is_last: bool) -> list[Entry]:
+    def _of(self, message: ThreadMessage, printed: _Printed, is_last: bool, may_grow: bool) -> list[Entry]:
         if isinstance(message, ThreadUserMessage):
             if printed.ended:
                 return []
@@ -88,7 +98,7 @@ class Transcript:
             return [Entry("user", _said(message))]
         if not isinstance(message, ThreadAssistantMessage):
             return []
-        running = isinstance(message.status, RunningStatus)
+        running = may_grow or isinstance(message.status, RunningStatus)
         entries: list[Entry] = []
         for index, part in enumerate(message.content):
             growing = running and is_last and index == len(message.content) - 1

@@ -10,17 +10,15 @@ import msgspec
 
 from ...core.commands import convert_error
 from ...core.operations import Json
-from ..errors import InvalidMessage, NotFound, NotSupported
-from ..messages.like import LikeMetadata, ThreadMessageLike, parts_of, read_like
-from ..messages.model import (
+from ...messages.chat_model import RunConfig
+from ...messages.like import LikeMetadata, ThreadMessageLike, parts_of, read_like
+from ...messages.model import (
     CompleteAttachment,
     Role,
     ToolApproval,
     now,
 )
-
-RunConfig: TypeAlias = Mapping[str, Json]
-"""What a run is told beside the messages: `{"custom": {...}}`."""
+from ..errors import InvalidMessage, NotFound, NotSupported
 
 
 class AppendMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from ..messages.model import ThreadMessage
-from ..messages.repository import ExportedMessageRepository, RepositoryItem
+from ...messages.model import ThreadMessage
+from ...messages.repository import ExportedMessageRepository, RepositoryItem
 from .actions import ThreadSuggestion
 
 

@@ -37,9 +37,7 @@ from ...core.errors import CommandError, ConnectionClosed, Refused
 from ...core.frames import Strategy
 from ...core.frames import Tool as ToolCall
 from ...core.operations import Json
-from ..connection import Connection
-from ..errors import InvalidMessage, NotFound, NotNow
-from ..messages.model import (
+from ...messages.model import (
     AudioMessagePart,
     DataMessagePart,
     FileMessagePart,
@@ -48,10 +46,12 @@ from ..messages.model import (
     ThreadMessage,
     replace,
 )
+from ..connection import Connection
+from ..errors import InvalidMessage, NotFound, NotNow
 from ..thread import Receipt, Thread
 from .actions import AddToolResultOptions, AppendMessage, StartRun
 from .adapters import Capabilities
-from .calling import call, check_handler
+from .calling import call, call_tool, check_handler
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
 from .local_run import ToolFunction
 from .tasks import Tasks
@@ -151,6 +151,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         self._on_error = on_error
         self._on_cancel = on_cancel
         self._pending: list[PendingCommand] = []
+        self._sent: set[str] = set()  # ids of commands that the thread was given
         self._executing: dict[str, anyio.CancelScope] = {}
         self._override: tuple[Json, Json] | None = None  # (the state it was made of, the state to show)
         self._shown: tuple[Json, ConnectionMetadata] | None = None
@@ -233,6 +234,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             if self.is_sending or self._has_calls_for_tools():
                 await thread.changed()
             else:
+                self._refresh()  # the end of the run, if it isn't shown yet
                 return
 
     @property
@@ -254,6 +256,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         thread = self.thread
         self._pending.append(pending)
         self._refresh()
+        self._sent.add(pending.id)
         try:
             receipt = await thread.send(command, id=pending.id, strategy=self._strategy)
         except BaseException as error:
@@ -344,7 +347,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         """Converts what there is now, if it is something new."""
         thread = self.thread
         state = self.agent_state
-        self._pending = [each for each in self._pending if not _has_landed(each, thread.state)]
+        self._pending = [each for each in self._pending if not self._has_landed(each, thread)]
         metadata = ConnectionMetadata(
             tuple(self._pending), self.is_sending, dict.fromkeys(self._executing, EXECUTING)
         )
@@ -360,7 +363,14 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             is_loading=False,
         )
 
+    def _has_landed(self, pending: PendingCommand, thread: Thread) -> bool:
+        """Whether the state has its effect, or never will."""
+        if pending.id in self._sent and not thread.awaits(pending.id):
+            return True
+        return _is_shown(pending, thread.state)
+
     def _drop(self, pending: PendingCommand) -> None:
+        self._sent.discard(pending.id)
         if pending in self._pending:
             self._pending.remove(pending)
         if self._followed is not None:
@@ -399,11 +409,8 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
             self._executing[id] = scope
             self._refresh()
             try:
-                try:
-                    result, failed = await call(self._tools[tool_call.name], tool_call.args), False
-                except Exception as error:
-                    log.warning("the tool %s failed: %s", tool_call.name, error)
-                    result, failed = {"error": str(error)}, True
+                tool = self._tools[tool_call.name]
+                result, failed = await call_tool(tool_call.name, tool, tool_call.args)
                 await self._answer(tool_call, result, failed)
             except ConnectionClosed:
                 return
@@ -444,7 +451,7 @@ class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
         return server if isinstance(server, dict) else {}
 
 
-def _has_landed(pending: PendingCommand, state: Json) -> bool:
+def _is_shown(pending: PendingCommand, state: Json) -> bool:
     """Whether a message that is being added stands in the state: the news of it may come after it."""
     command = pending.command
     if not isinstance(command, AddMessage) or command.message.id is None or not isinstance(state, dict):

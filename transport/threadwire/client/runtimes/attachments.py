@@ -14,9 +14,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 import anyio
 import msgspec
 
-from ..errors import NotSupported
-from ..messages.like import generate_id
-from ..messages.model import (
+from ...messages.like import generate_id
+from ...messages.model import (
     AudioMessagePart,
     CompleteAttachment,
     FileMessagePart,
@@ -24,6 +23,7 @@ from ..messages.model import (
     TextMessagePart,
     UserMessagePart,
 )
+from ..errors import NotSupported
 
 
 @dataclass(frozen=True)

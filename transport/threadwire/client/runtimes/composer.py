@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 
 from ...core.operations import Json
-from ..errors import MessageNotSent, NotFound, NotNow, NotSupported
-from ..messages.like import LikeMetadata
-from ..messages.model import (
+from ...messages.chat_model import RunConfig
+from ...messages.like import LikeMetadata
+from ...messages.model import (
     CompleteAttachment,
     Role,
     TextMessagePart,
@@ -23,7 +23,8 @@ from ..messages.model import (
     message_text,
     replace,
 )
-from .actions import AppendMessage, RunConfig
+from ..errors import MessageNotSent, NotFound, NotNow, NotSupported
+from .actions import AppendMessage
 from .adapters import DictationAdapter
 from .attachments import (
     Attachment,

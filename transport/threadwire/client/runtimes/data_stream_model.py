@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.operations import Json
-from ..messages.data_stream import DataStreamError, DataStreamMessage
-from ..messages.generic import to_generic_messages
-from ..messages.model import RunningStatus, ThreadMessage
-from .chat_model import ChatModelRunOptions, ChatModelRunResult
+from ...messages.chat_model import ChatModelRunOptions, ChatModelRunResult
+from ...messages.data_stream import DataStreamError, DataStreamMessage
+from ...messages.generic import to_generic_messages
+from ...messages.model import RunningStatus, ThreadMessage
 
 if TYPE_CHECKING:
     import httpx

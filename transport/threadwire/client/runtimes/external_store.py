@@ -15,11 +15,10 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import anyio.lowlevel
 
 from ...core.operations import Json
-from ..errors import InvalidAdapter, NotFound, NotNow, NotSupported
-from ..messages.auto_status import RUNNING
-from ..messages.external import ExternalMessageConverter
-from ..messages.like import MessageLike, from_thread_message_like, generate_id
-from ..messages.model import (
+from ...messages.auto_status import RUNNING
+from ...messages.external import ExternalMessageConverter
+from ...messages.like import MessageLike, from_thread_message_like, generate_id
+from ...messages.model import (
     TextMessagePart,
     ThreadAssistantMessage,
     ThreadMessage,
@@ -28,8 +27,9 @@ from ..messages.model import (
     message_text,
     original_messages,
 )
-from ..messages.repository import ExportedMessageRepository
-from ..messages.sharing import Successor, common_prefix
+from ...messages.repository import ExportedMessageRepository
+from ...messages.sharing import Successor, common_prefix
+from ..errors import InvalidAdapter, NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,
@@ -133,8 +133,8 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         runtime = ExternalStoreRuntime(ExternalStoreAdapter(messages=mine, on_new=add))
         runtime.update(messages=[*mine, another])
 
-    Messages are taken as immutable; a token costs what it does to one message, however many
-    there are.
+    Messages are taken as immutable: one that changes is another object, in the same list or in
+    another. A token costs what it does to one message, however many there are.
 
     Raises:
         InvalidAdapter: a handler can't be called, or there are no messages.
@@ -147,6 +147,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         self._synced: list[ThreadMessage] = []  # what the repository was given last
         self._places: dict[str, int] = {}  # id -> where it is in there
         self._given: object = None  # the version of what `_synced` was made of
+        self._identical = False  # `_synced` has the very objects of that version
         self._synced_version = -1
         self._optimistic: ThreadMessage | None = None
         self._optimistic_parent: str | None = None
@@ -436,7 +437,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         repository = adapter.message_repository
         unchanged = (
             old is not None
-            and old.messages is adapter.messages
+            and self._are_known(adapter.messages, old.messages)
             and old.message_repository is repository
             and old.convert_message is adapter.convert_message
             and bool(old.is_running) == bool(adapter.is_running)
@@ -445,13 +446,23 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
             if repository is not None:
                 tail = self._sync_repository(repository, None if old is None else old.message_repository)
             else:
-                tail = self._sync_messages(self._converted(adapter))
+                messages = self._converted(adapter)
+                tail = self._sync_messages(messages)
             self._show(tail, bool(adapter.is_running))
+            if self._identical and self._optimistic is None and isinstance(messages, tuple):
+                self._repository.adopt(messages)
         self._adapter = adapter
         capabilities = _capabilities(adapter)
         if capabilities != self._capabilities:
             self._capabilities = capabilities
         self._notify()
+
+    def _are_known(self, messages: Sequence[T] | None, old: Sequence[T] | None) -> bool:
+        """Whether there is nothing new in the messages; a list may have changed in its place."""
+        if messages is not old or not isinstance(messages, list):
+            return messages is old
+        known: Sequence[Any] = self._synced if self._converter is None else self._converter.sources
+        return messages == known
 
     def _converted(self, adapter: ExternalStoreAdapter[T]) -> Sequence[ThreadMessage]:
         assert adapter.messages is not None
@@ -461,11 +472,13 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
 
     def _sync_messages(self, messages: Sequence[ThreadMessage]) -> str | None:
         """Puts the messages into the repository, one below the other; returns the last one's id."""
-        if isinstance(messages, Successor) and messages.previous is self._given:
-            same = messages.unchanged
+        known = self._given is not None
+        if known and isinstance(messages, Successor) and messages.previous is self._given:
+            same, identical = messages.unchanged, self._identical
         else:
-            same = common_prefix(self._synced, messages)
-        self._given = None
+            same, identical = common_prefix(self._synced, messages), False
+        identical = identical or same == 0  # others may only be equal to those that are kept
+        self._given, self._identical = None, False
         added = _checked(messages[same:], same)
         kept: list[ThreadMessage] = []
         ids: set[str] = set()
@@ -493,7 +506,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
         self._synced[same:] = kept
         self._places.update((message.id, same + place) for place, message in enumerate(kept))
         if unique and isinstance(messages, Successor):
-            self._given = messages.version
+            self._given, self._identical = messages.version, identical
         for message_id in list(self._evictions):
             self._evictions.discard(message_id)
             if message_id not in self._places and message_id in self._repository:
@@ -511,7 +524,7 @@ class ExternalStoreRuntime(ThreadRuntime, Generic[T]):
                 if item.message.id not in loaded:
                     self._repository.delete(item.message.id)
             self._evictions.clear()
-        self._synced, self._places, self._given = [], {}, None
+        self._synced, self._places, self._given, self._identical = [], {}, None, False
         head_id = exported.head_id
         if not isinstance(head_id, str):
             head_id = exported.messages[-1].message.id if exported.messages else None
@@ -588,6 +601,12 @@ def _check(adapter: object) -> None:
     for name in ("is_disabled", "is_send_disabled", "is_loading"):
         if not isinstance(getattr(adapter, name), bool):
             raise InvalidAdapter(name, "a bool")
+    if adapter.is_running is not None and not isinstance(adapter.is_running, bool):
+        raise InvalidAdapter("is_running", "a bool or None")
+    if not isinstance(adapter.suggestions, list | tuple):
+        raise InvalidAdapter("suggestions", f"a list, not {type(adapter.suggestions).__name__}")
+    if not isinstance(adapter.adapters, RuntimeAdapters):
+        raise InvalidAdapter("adapters", f"RuntimeAdapters, not {type(adapter.adapters).__name__}")
     messages = adapter.messages
     if messages is not None and (not isinstance(messages, Sequence) or isinstance(messages, str)):
         raise InvalidAdapter("messages", f"a list of messages, not {type(messages).__name__}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
 
-from ..messages.repository import RepositoryItem
+from ...messages.repository import RepositoryItem
 from .adapters import HistoryAdapter
 from .calling import call
 from .tasks import Tasks
+
+log = logging.getLogger("threadwire.client")
 
 
 class Write:
@@ -80,6 +83,9 @@ class HistoryWriter:
                 try:
                     await call(handler, what)
                 except Exception as error:
+                    log.warning("the history refused a message: %s", error)
                     write.end(error)
+                except anyio.get_cancelled_exc_class():  # nobody else's: it can't be cancelled here
+                    write.end(RuntimeError("what the history waited for was cancelled"))
                 else:
                     write.end()

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...core.commands import AddMessage, AddToolResult, FilePart, ImagePart, TextPart, UserMessage
 from ...core.operations import Json
-from ..messages.external import ConverterCallback, ConverterMetadata, ExternalMessageConverter
-from ..messages.langchain import convert_langchain_messages
+from ...messages.external import ConverterCallback, ConverterMetadata, ExternalMessageConverter
+from ...messages.langchain import convert_langchain_messages
 from .assistant_transport import ConnectionMetadata, PendingCommand, TransportState
 
 

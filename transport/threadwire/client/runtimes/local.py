@@ -15,10 +15,17 @@ import anyio
 import msgspec
 
 from ...core.operations import Json
-from ..errors import InvalidAdapter, MessageNotSent, NotFound, NotNow, NotSupported
-from ..messages.auto_status import COMPLETE, RUNNING, auto_status, is_pending
-from ..messages.like import MessageLike, from_thread_message_like, generate_id
-from ..messages.model import (
+from ...messages.auto_status import COMPLETE, RUNNING, auto_status, is_pending
+from ...messages.chat_model import (
+    ChatModelAdapter,
+    ModelContext,
+    RunConfig,
+    RunFunction,
+    run_function,
+    should_continue,
+)
+from ...messages.like import MessageLike, from_thread_message_like, generate_id
+from ...messages.model import (
     AssistantMetadata,
     RequiresActionStatus,
     RunningStatus,
@@ -27,13 +34,13 @@ from ..messages.model import (
     ToolCallMessagePart,
     replace,
 )
-from ..messages.repository import ExportedMessageRepository, RepositoryItem
+from ...messages.repository import ExportedMessageRepository, RepositoryItem
+from ..errors import InvalidAdapter, MessageNotSent, NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,
     AppendMessage,
     ResumeRun,
-    RunConfig,
     StartRun,
     ThreadSuggestion,
     ToolApprovalAnswer,
@@ -49,10 +56,9 @@ from .adapters import (
     SuggestionAdapter,
 )
 from .attachments import AttachmentAdapter
-from .calling import check_handler
-from .chat_model import ChatModelAdapter, ModelContext, RunFunction, run_function
+from .calling import call, check_handler
 from .history import HistoryWriter
-from .local_run import LocalRun, ToolFunction, should_continue
+from .local_run import LocalRun, ToolFunction
 from .queue import Lane, MessageQueue, QueueItem
 from .suggestions import Suggestions
 from .tasks import Tasks
@@ -124,6 +130,7 @@ class LocalRuntime(ThreadRuntime):
         self._initializing = anyio.Lock(fast_acquire=True)
         self._run_config: RunConfig = {}
         self._active: LocalRun | None = None
+        self._begun = 0  # runs so far
         self._rounds: dict[str, int] = {}
         self._tasks = Tasks()
         self._entered = False
@@ -216,7 +223,7 @@ class LocalRuntime(ThreadRuntime):
             self._notify()
 
     async def loaded(self) -> None:
-        """Waits for the history. Raises what loading it raised."""
+        """Waits for the history. Raises what loading it raised, until other messages take their place."""
         await self._loaded_event.wait()
         if self._load_error is not None:
             raise self._load_error
@@ -240,13 +247,13 @@ class LocalRuntime(ThreadRuntime):
         tail = self._tail_id
         append = read_append(message, tail)
         at_end = append.parent_id == tail
-        if self.is_loading:
+        if self._adapters.history is not None:
             await self.loaded()
             if at_end:  # of what is there by now
                 append = replace(append, parent_id=self._tail_id)
         at_end = append.parent_id == self._tail_id
         if self._queue is not None and append.starts_run and at_end:
-            busy = append.steer if append.steer is not None else self._active is not None
+            busy = append.steer if append.steer is not None else self._queue.is_busy
             (self._queue.steer if busy else self._queue.enqueue)(append)
             self._notify()
             return
@@ -357,14 +364,19 @@ class LocalRuntime(ThreadRuntime):
         self._notify()
 
     async def load(self, exported: ExportedMessageRepository) -> None:
-        """Puts these messages in the place of all there are, and stops the run."""
+        """Puts these messages in the place of all there are, and stops the run; none waits any longer."""
         repository = self._loaded(_with_answerable_pauses(exported))
+        if self._queue is not None:
+            self._queue.clear()
         if self._active is not None:
             self._active.cancel(superseded=True)
             self._active = None
+            if self._queue is not None:
+                self._queue.notify_idle()
         self._suggested.stop()
         self._repository = repository
         self._rounds.clear()
+        self._load_error = None
         self._notify()
 
     # appending and running
@@ -410,12 +422,15 @@ class LocalRuntime(ThreadRuntime):
         self._tasks.start(self._append_queued, append)
 
     async def _append_queued(self, append: AppendMessage) -> None:
+        begun = self._begun
         try:
             await self._append(replace(append, parent_id=self._tail_id))
+        except MessageNotSent as error:
+            log.warning("a queued message was not sent: %s", error.__cause__)
         except Exception as error:  # the message's status says so
             log.debug("the run of a queued message failed: %s", error)
         finally:
-            if self._active is None and self._queue is not None:
+            if self._begun == begun and self._queue is not None:  # else the run's end does it
                 self._queue.notify_idle()
                 self._notify()
 
@@ -453,6 +468,7 @@ class LocalRuntime(ThreadRuntime):
             changed=self._notify,
         )
         self._active = run
+        self._begun += 1
         if self._queue is not None:
             self._queue.notify_busy()
         self._repository.put(parent_id, message)
@@ -541,10 +557,13 @@ class LocalRuntime(ThreadRuntime):
 
     async def _load_history(self, history: HistoryAdapter) -> None:
         try:
-            loaded = await history.load()
+            loaded: Any = await call(history.load)
             if isinstance(loaded, ExportedMessageRepository):
                 loaded = LoadedHistory(messages=loaded)
             if loaded is not None:
+                if not isinstance(loaded, LoadedHistory):
+                    kind = type(loaded).__name__
+                    raise InvalidAdapter("history.load", f"an ExportedMessageRepository or None, not {kind}")
                 self._repository.load(_with_answerable_pauses(loaded.messages))
         except Exception as error:
             log.exception("the history can't be loaded")

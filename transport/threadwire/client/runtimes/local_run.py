@@ -16,9 +16,21 @@ import anyio
 import msgspec
 
 from ...core.operations import Json
-from ..messages.auto_status import CANCELLED, COMPLETE, RUNNING, is_pending
-from ..messages.like import LikeMetadata
-from ..messages.model import (
+from ...messages.auto_status import CANCELLED, COMPLETE, RUNNING, is_pending
+from ...messages.chat_model import (
+    AbortSignal,
+    ChatModelRunOptions,
+    ModelContext,
+    ReadResult,
+    RunAborted,
+    RunConfig,
+    RunFunction,
+    is_stream,
+    read_result,
+    should_continue,
+)
+from ...messages.like import LikeMetadata
+from ...messages.model import (
     AssistantMessagePart,
     AssistantMetadata,
     IncompleteStatus,
@@ -29,19 +41,9 @@ from ..messages.model import (
     ToolCallMessagePart,
     replace,
 )
-from ..messages.repository import MessageRepository
-from .actions import RunConfig
-from .calling import call
-from .chat_model import (
-    AbortSignal,
-    ChatModelRunOptions,
-    ModelContext,
-    ReadResult,
-    RunAborted,
-    RunFunction,
-    is_stream,
-    read_result,
-)
+from ...messages.repository import MessageRepository
+from .calling import call_tool
+from .tasks import is_cancelled
 
 log = logging.getLogger("threadwire.client")
 
@@ -49,26 +51,6 @@ ToolFunction: TypeAlias = Callable[[Json], Any]
 """Takes a call's arguments and returns its result; it may be a coroutine function."""
 
 TOO_MANY_STEPS = IncompleteStatus("tool-calls")
-
-
-def should_continue(message: ThreadAssistantMessage, human_tools: Sequence[str] | None) -> bool:
-    """Whether the model is to be called again: it made tool calls, and what has to be there is.
-
-    Without `human_tools` every call has to have its result; else only theirs have to. A call that
-    asks for approval has to be decided.
-    """
-    status = message.status
-    if not isinstance(status, RequiresActionStatus) or status.reason != "tool-calls":
-        return False
-    for part in message.content:
-        if not isinstance(part, ToolCallMessagePart) or not is_pending(part):
-            continue
-        if part.approval is not None:
-            if part.approval.is_open:
-                return False
-        elif human_tools is None or part.tool_name in human_tools:
-            return False
-    return True
 
 
 @dataclass(eq=False, kw_only=True)
@@ -127,6 +109,10 @@ class LocalRun:
         thread_id: str | None,
     ) -> None:
         """One call of the model. Raises what the model raises, once the message says so."""
+        over = self.signal.aborted
+        if over:
+            self._end(CANCELLED)
+            return
         before = self.message
         if max(len(before.metadata.steps), self.rounds) >= max_steps:
             self.set_status(TOO_MANY_STEPS)
@@ -145,14 +131,15 @@ class LocalRun:
         )
         try:
             with anyio.CancelScope() as self._scope:
-                if not self.signal.aborted:
-                    await self._take_answer(run, options, before)
+                await self._take_answer(run, options, before)
         except RunAborted:
             self._end(CANCELLED)
             return
         except anyio.get_cancelled_exc_class():
             self._end(CANCELLED)
-            raise
+            if is_cancelled():
+                raise
+            return  # something that the model waited for was cancelled
         except Exception as error:
             self._end(IncompleteStatus("error", error_json(error)))
             raise
@@ -194,11 +181,8 @@ class LocalRun:
         self._end(CANCELLED if self.signal.aborted else waiting)
 
     async def _call(self, part: Any, tools: Mapping[str, ToolFunction]) -> None:
-        try:
-            fields = {"result": await call(tools[part.tool_name], part.args), "is_error": False}
-        except Exception as error:
-            log.warning("the tool %s failed: %s", part.tool_name, error)
-            fields = {"result": {"error": str(error)}, "is_error": True}
+        result, failed = await call_tool(part.tool_name, tools[part.tool_name], part.args)
+        fields = {"result": result, "is_error": failed}
         self.results[part.tool_call_id] = fields
         if not self.is_gone and not self.superseded:
             message = self.message

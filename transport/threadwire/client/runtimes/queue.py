@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from ...messages.like import generate_id
+from ...messages.model import FileMessagePart, ImageMessagePart, TextMessagePart, message_text
 from ..errors import InvalidAdapter, NotFound
-from ..messages.like import generate_id
-from ..messages.model import FileMessagePart, ImageMessagePart, TextMessagePart, message_text
 from .actions import AppendMessage
 from .subscribable import Subscribable
 
@@ -83,6 +83,11 @@ class MessageQueue(Subscribable):
     def steer_items(self) -> tuple[QueueItem, ...]:
         """Those that go before."""
         return tuple(self._lanes["steer"])
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run goes on, or is about to begin."""
+        return self._running
 
     def enqueue(self, message: AppendMessage) -> None:
         """Puts a message at the end of the queue; it goes at once if nothing runs."""

@@ -10,7 +10,7 @@ import msgspec
 
 from ...core.errors import ErrorInfo, Refused
 from ...core.operations import Json
-from ..messages.model import ThreadMessage, ThreadUserMessage, message_text
+from ...messages.model import ThreadMessage, ThreadUserMessage, message_text
 from .calling import call
 from .thread_list import InitializedThread, RemoteThread, ThreadPage
 

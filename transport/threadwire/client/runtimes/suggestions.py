@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import anyio
 
-from ..messages.model import ThreadMessage
+from ...messages.chat_model import is_stream
+from ...messages.model import ThreadMessage
 from .actions import ThreadSuggestion
 from .adapters import SuggestionAdapter
-from .chat_model import is_stream
 
 log = logging.getLogger("threadwire.client")
 

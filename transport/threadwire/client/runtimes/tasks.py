@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +13,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..errors import NotNow
+
+log = logging.getLogger("threadwire.client")
 
 
 class Tasks:
@@ -49,4 +54,23 @@ class Tasks:
         """Starts a task. Raises NotNow outside of the `async with`."""
         if self._group is None:
             raise NotNow("it is used in its `async with`")
-        self._group.start_soon(task, *args)
+        self._group.start_soon(_run, task, args)
+
+
+def is_cancelled() -> bool:
+    """Whether the CancelledError that was just caught is meant for who caught it.
+
+    It may as well come from something it waited for, a task that somebody else has cancelled: then
+    it is an error like any other, and a task group that saw it would cancel all that is in it.
+    """
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or bool(task and task.cancelling())
+
+
+async def _run(task: Callable[..., Coroutine[Any, Any, Any]], args: Sequence[Any]) -> None:
+    try:
+        await task(*args)
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        log.warning("a task ended because something that it waited for was cancelled", exc_info=True)

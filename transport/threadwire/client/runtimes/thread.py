@@ -9,9 +9,9 @@ from typing import Any, Literal
 import anyio
 
 from ...core.operations import Json
-from ..errors import NotFound, NotNow, NotSupported
-from ..messages.like import MessageLike
-from ..messages.model import (
+from ...messages.chat_model import RunConfig
+from ...messages.like import MessageLike
+from ...messages.model import (
     RunningStatus,
     SubmittedFeedback,
     ThreadAssistantMessage,
@@ -20,12 +20,12 @@ from ..messages.model import (
     message_text,
     replace,
 )
-from ..messages.repository import ExportedMessageRepository, MessageRepository
+from ...messages.repository import ExportedMessageRepository, MessageRepository
+from ..errors import NotFound, NotNow, NotSupported
 from .actions import (
     AddToolResultOptions,
     Appendable,
     ResumeRun,
-    RunConfig,
     StartRun,
     ThreadSuggestion,
     ToolApprovalAnswer,
@@ -59,7 +59,7 @@ class ThreadRuntime(Subscribable, ABC):
     @property
     def state(self) -> Json:
         """What the last assistant message says the agent's state is."""
-        for message in reversed(self.messages):
+        for message in self._repository.backwards():
             if isinstance(message, ThreadAssistantMessage):
                 return message.metadata.state
         return None
@@ -72,8 +72,7 @@ class ThreadRuntime(Subscribable, ABC):
     @property
     def is_running(self) -> bool:
         """Whether a run goes on."""
-        messages = self.messages
-        last = messages[-1] if messages else None
+        last = next(self._repository.backwards(), None)
         return isinstance(last, ThreadAssistantMessage) and isinstance(last.status, RunningStatus)
 
     @property
@@ -354,5 +353,4 @@ class ThreadRuntime(Subscribable, ABC):
 
     @property
     def _tail_id(self) -> str | None:
-        messages = self.messages
-        return messages[-1].id if messages else None
+        return self._repository.head_id

@@ -17,9 +17,9 @@ import anyio
 import msgspec
 
 from ...core.operations import Json
+from ...messages.like import generate_id
+from ...messages.model import RunningStatus, ThreadAssistantMessage, ThreadMessage
 from ..errors import NotFound, NotNow, NotSupported
-from ..messages.like import generate_id
-from ..messages.model import RunningStatus, ThreadAssistantMessage, ThreadMessage
 from .calling import call
 from .subscribable import Subscribable
 from .tasks import Tasks

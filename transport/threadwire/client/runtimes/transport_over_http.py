@@ -17,11 +17,12 @@ import msgspec
 
 from ...core.commands import AddMessage, AddToolResult, Command
 from ...core.operations import Json
+from ...messages.auto_status import is_pending
+from ...messages.chat_model import ModelContext
+from ...messages.data_stream import DataStreamError, DataStreamMessage
+from ...messages.model import ThreadMessage, ToolCallMessagePart
+from ...messages.state_stream import StateStream
 from ..errors import InvalidAdapter, NotNow
-from ..messages.auto_status import is_pending
-from ..messages.data_stream import DataStreamError, DataStreamMessage
-from ..messages.model import ThreadMessage, ToolCallMessagePart
-from ..messages.state_stream import StateStream
 from .actions import AddToolResultOptions, AppendMessage, ResumeRun, StartRun
 from .assistant_transport import (
     EXECUTING,
@@ -30,8 +31,7 @@ from .assistant_transport import (
     StateConverter,
     user_message,
 )
-from .calling import call, check_handler
-from .chat_model import ModelContext
+from .calling import call, call_tool, check_handler
 from .external_store import ExternalStoreAdapter, ExternalStoreRuntime, RuntimeAdapters
 from .local_run import ToolFunction
 from .tasks import Tasks
@@ -328,11 +328,7 @@ class AssistantTransportOverHttp(ExternalStoreRuntime[ThreadMessage]):
     async def _execute(self, part: ToolCallMessagePart, scope: anyio.CancelScope) -> None:
         with scope:
             self._refresh()
-            try:
-                result, failed = await call(self._tools[part.tool_name], part.args), False
-            except Exception as error:
-                log.warning("the tool %s failed: %s", part.tool_name, error)
-                result, failed = {"error": str(error)}, True
+            result, failed = await call_tool(part.tool_name, self._tools[part.tool_name], part.args)
             self.send_command(
                 AddToolResult(
                     tool_call_id=part.tool_call_id, tool_name=part.tool_name, result=result, is_error=failed

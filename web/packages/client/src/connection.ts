@@ -364,14 +364,19 @@ export class Connection {
     }
     const socket = this.#socket;
     if (socket === null || !this.#greeted) return;
-    // It may have died while the machine slept.
-    const asked = this.environment.now();
+    // It may have died while the machine slept. What was on its way already is no sign of life.
+    const nonce = this.#nextPing;
     void this.#ping();
-    const stop = this.environment.timer(WAKE_TIMEOUT_MS, () => {
-      this.#timers.delete(stop);
-      if (this.#heard_ms < asked) this.#lost(socket, "nothing was heard after waking up", 1006);
-    });
-    this.#timers.add(stop);
+    const watch = (since: number): void => {
+      const stop = this.environment.timer(WAKE_TIMEOUT_MS, () => {
+        this.#timers.delete(stop);
+        if (!this.#pings.has(nonce)) return;
+        if (this.#heard_ms < since) this.#lost(socket, "nothing was heard after waking up", 1006);
+        else watch(this.environment.now());
+      });
+      this.#timers.add(stop);
+    };
+    watch(this.environment.now());
   }
 
   #ping(): Promise<boolean> {

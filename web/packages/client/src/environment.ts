@@ -25,7 +25,7 @@ export interface Environment {
   timer(ms: number, then: () => void): () => void;
   /** Calls `then` once, before the next picture is drawn, or soon where none is; returns what takes it back. */
   frame(then: () => void): () => void;
-  /** Calls `then` whenever the network or the page comes back; returns what ends it. */
+  /** Calls `then` whenever the network comes or goes, or the page comes back; returns what ends it. */
   onWake(then: () => void): () => void;
   socket(url: string, protocols: string[]): Socket;
   /** 128 random bits as text. */
@@ -86,9 +86,12 @@ export function hostEnvironment(WebSocket?: SocketConstructor): Environment {
         if (page?.visibilityState === "visible") then();
       };
       host.addEventListener?.("online", then);
+      // A connection doesn't learn of it by itself; and one to this machine may live on.
+      host.addEventListener?.("offline", then);
       page?.addEventListener("visibilitychange", visible);
       return () => {
         host.removeEventListener?.("online", then);
+        host.removeEventListener?.("offline", then);
         page?.removeEventListener("visibilitychange", visible);
       };
     },

@@ -138,6 +138,29 @@ test("waking up tries again at once, and drops a connection that doesn't answer"
   expect(connection.getStatus()).toMatchObject({ state: "waiting" });
 });
 
+test("what was on its way before waking up is no answer, and a slow answer is waited for as long as something comes", () => {
+  const { env, connection } = connected();
+  env.last.welcome();
+  env.wake();
+  env.advance(1);
+  env.last.says({ type: "heartbeat", heads: {} });
+  env.advance(3999);
+  expect(connection.getStatus().state).toBe("online");
+  env.advance(4000);
+  expect(connection.getStatus().state).toBe("waiting");
+  env.advance(250);
+  env.last.welcome();
+  env.wake();
+  const [ping] = env.last.take();
+  for (let seconds = 0; seconds < 10; seconds++) {
+    env.last.says({ type: "heartbeat", heads: {} });
+    env.advance(1000);
+  }
+  env.last.says({ type: "pong", nonce: (ping as { nonce: number }).nonce });
+  env.advance(8001);
+  expect(connection.getStatus().state).toBe("online");
+});
+
 test("a connection on which nothing comes is dropped after three heartbeats", () => {
   const { env, connection } = connected();
   env.last.welcome({ heartbeat_s: 1 });
@@ -360,4 +383,38 @@ test("observers see every message with its size", () => {
   stop();
   connection.open("t2");
   expect(observer).toHaveBeenCalledTimes(2);
+});
+
+test("a server of another version of the protocol is left, and what a newer one adds is passed over", () => {
+  const { env, connection } = connected();
+  const thread = connection.open("t");
+  env.last.says({ type: "welcome", protocol: 1, agents: ["a"], limits: { max_hops: 3 }, server: "test/9", strategies: [], moods: 1 });
+  env.last.take();
+  env.last.says({ type: "weather", thread: "t", of: "tomorrow" }, snapshot(1, { t: "" }), { ...update(2, "a"), mood: "good" });
+  env.last.says({ type: "run", thread: "t", run: { id: "r", status: "pondering" } }, { type: "heartbeat", heads: { t: [1, 2], u: [1, 1] } });
+  env.draw();
+  expect(thread.getSnapshot()).toMatchObject({ state: { t: "a" }, active: false });
+  expect(env.last.take()).toEqual([]);
+  env.last.lose();
+  env.advance(250);
+  env.last.says({ type: "welcome", protocol: 2, agents: ["a"], limits: {}, server: "test/10", strategies: [] });
+  expect(connection.getStatus()).toMatchObject({ state: "closed", error: { closeCode: 1002 } });
+  env.advance(100_000);
+  expect(env.sockets).toHaveLength(2);
+  expect(thread.getSnapshot().state).toEqual({ t: "a" });
+});
+
+test("a frame of an unknown operation is asked for as a snapshot, and a huge one is taken", () => {
+  const { env, connection } = connected();
+  const thread = connection.open("t");
+  env.last.welcome();
+  env.last.says(snapshot(1, { t: "" }));
+  env.last.says({ ...update(2, ""), ops: [{ type: "rotate", path: ["t"] }] });
+  env.draw();
+  env.last.take();
+  const huge = "x".repeat(8 * 1024 * 1024);
+  env.last.says(snapshot(2, { t: huge }), update(3, huge));
+  env.draw();
+  expect((thread.state as { t: string }).t).toHaveLength(16 * 1024 * 1024);
+  expect(connection.getStatus().state).toBe("online");
 });

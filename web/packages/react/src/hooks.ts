@@ -82,6 +82,9 @@ export function useLooseCalls(): readonly { readonly id: string; readonly name: 
   return last.current.calls;
 }
 
+/** Whether the agent takes edits and answers again, and keeps what was there before. */
+export const useCanBranch = (): boolean => useExtras((extras) => extras.view.branches);
+
 /** How many messages of the state come before those that are shown, and how to show more of them. */
 export function useEarlierMessages(): { readonly hidden: number; readonly showEarlier: () => void } {
   const hidden = useExtras((extras) => extras.view.hidden);

@@ -34,6 +34,8 @@ export interface ThreadList {
 }
 
 const PAGE = 50;
+/** What the server gives at once. */
+const MAX_PAGE = 200;
 /** The id of a thread that is not there yet. */
 export const NEW_THREAD = "new";
 
@@ -51,10 +53,20 @@ export function useThreadList(options: ThreadListOptions): ThreadList {
   const refresh = useCallback(async () => {
     const turn = ++asked.current;
     try {
-      const page = await http.threads({ archived: "include", limit: Math.min(limit, 200), ...(agent === undefined ? {} : { agent }) });
-      if (turn !== asked.current) return; // a later question has been answered, or will be
-      setRecords((before) => (JSON.stringify(before) === JSON.stringify(page.threads) ? before : page.threads));
-      setHasMore(page.cursor !== null && limit < 200);
+      // A thread that moves up between two pages would be in both.
+      const found = new Map<string, ThreadRecord>();
+      let cursor: string | null = null;
+      do {
+        const from: { cursor?: string } = cursor === null ? {} : { cursor };
+        const rest = Math.min(limit - found.size, MAX_PAGE);
+        const page = await http.threads({ archived: "include", limit: rest, ...(agent === undefined ? {} : { agent }), ...from });
+        if (turn !== asked.current) return; // a later question has been answered, or will be
+        for (const record of page.threads) if (!found.has(record.id)) found.set(record.id, record);
+        cursor = page.cursor;
+      } while (cursor !== null && found.size < limit);
+      const threads = [...found.values()];
+      setRecords((before) => (JSON.stringify(before) === JSON.stringify(threads) ? before : threads));
+      setHasMore(cursor !== null);
       setError(null);
     } catch (failure) {
       if (turn === asked.current) setError(asErrorInfo(failure));

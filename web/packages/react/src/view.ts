@@ -9,7 +9,7 @@
 import type { MessageStatus, ThreadMessageLike } from "@assistant-ui/react";
 import { type CommandView, type Json, type ThreadSnapshot, isObject } from "@threadwire/client";
 import { type AddMessage } from "./commands.js";
-import { type Converter, type Part, objectOf, textOf } from "./convert/converter.js";
+import { type Converter, type Part, arrayOf, graphBranches, objectOf, textOf } from "./convert/converter.js";
 import { type Approval, type Decision, type Overlay, OverlayReader } from "./convert/overlay.js";
 
 /** One message on the screen. */
@@ -32,6 +32,8 @@ export interface View {
   readonly before: string | null;
   readonly overlay: Overlay;
   readonly active: boolean;
+  /** Whether messages can be edited and answered again. */
+  readonly branches: boolean;
 }
 
 interface Cached {
@@ -83,19 +85,19 @@ export class Viewer {
     const overlay = this.#overlays.read(state, commands, decided);
     const messages = this.#converter.messages(state);
     const start = this.#begin(messages);
-    const branches = objectOf(isObject(state) ? objectOf(state["threadwire"])?.["branches"] : undefined) ?? {};
+    const branches = this.#converter.branches === undefined ? graphBranches(state) : this.#converter.branches(state);
     const cache = new Map<string, Cached>();
     const shown: Shown[] = [];
     for (let index = start; index < messages.length; ) {
       let end = index + 1;
       while (end < messages.length && this.#converter.joins(messages[end] as Json, messages[index] as Json)) end++;
-      const each = this.#show(messages, index, end, overlay, branches, cache);
+      const each = this.#show(messages, index, end, overlay, branches ?? {}, cache);
       if (each !== null) shown.push(each);
       index = end;
     }
     this.#cache = cache;
     const before = start > 0 ? idOf(messages[start - 1] as Json) : null;
-    return { shown: this.#addSendings(withStatus(shown, active, overlay), commands), hidden: start, before, overlay, active };
+    return { shown: this.#addSendings(withStatus(shown, active, overlay), commands), hidden: start, before, overlay, active, branches: branches !== undefined };
   }
 
   /** The index of the first message that is shown. It moves only back, or where its message is gone. */
@@ -131,22 +133,23 @@ export class Viewer {
     let id = idOf(messages[from] as Json) ?? `message-${from}`;
     while (cache.has(id)) id = `${id}'`; // ids that come twice are told apart
     const before = this.#cache.get(id);
-    const siblings = branches[id] as readonly string[] | undefined;
+    const siblings = arrayOf(branches[id]) as readonly string[];
     if (
       before !== undefined &&
       before.sources.length === to - from &&
       before.sources.every((source, index) => source === messages[from + index]) &&
       (!before.open || before.overlay === overlay) &&
-      sameIds(before.shown.siblings, siblings ?? NO_SIBLINGS)
+      sameIds(before.shown.siblings, siblings)
     ) {
       cache.set(id, before);
       return before.shown;
     }
     const sources = messages.slice(from, to);
-    const like = this.#converter.convert(sources, { id, overlay });
-    if (like === null) return null;
+    const converted = this.#converter.convert(sources, { id, overlay });
+    if (converted === null) return null;
+    const like = withDistinctCalls(converted);
     const open = typeof like.content !== "string" && like.content.some((part) => part.type === "tool-call" && part.result === undefined);
-    const shown: Shown = { id, like, status: COMPLETE, siblings: siblings ?? NO_SIBLINGS, sending: null };
+    const shown: Shown = { id, like, status: COMPLETE, siblings: siblings, sending: null };
     cache.set(id, { sources, overlay, open, shown });
     return shown;
   }
@@ -196,8 +199,27 @@ function statusOf({ like }: Shown, overlay: Overlay): MessageStatus {
   const calls = typeof like.content === "string" ? [] : like.content.filter((part) => part.type === "tool-call");
   const open = calls.filter((part) => part.result === undefined);
   if (open.some((part) => part.approval !== undefined && part.approval.approved === undefined)) return WAITING_FOR_ANSWERS;
-  if (open.some((part) => overlay.calls[part.toolCallId ?? ""] !== undefined)) return WAITING_FOR_CALLS;
+  if (open.some((part) => part.interrupt !== undefined || overlay.calls[part.toolCallId ?? ""] !== undefined)) return WAITING_FOR_CALLS;
   return COMPLETE;
+}
+
+/**
+ * Some models number their calls anew with each answer, and assistant-ui takes no two of one id in a message.
+ * The last keeps its id, since that is the one which may be open.
+ */
+function withDistinctCalls(like: ThreadMessageLike): ThreadMessageLike {
+  if (typeof like.content === "string") return like;
+  const seen = new Set<string>();
+  let twice = false;
+  const content = [...like.content].reverse().map((part) => {
+    if (part.type !== "tool-call") return part;
+    let id = part.toolCallId ?? "";
+    while (seen.has(id)) id = `${id}'`;
+    seen.add(id);
+    twice ||= id !== part.toolCallId;
+    return { ...part, toolCallId: id };
+  });
+  return twice ? { ...like, content: content.reverse() } : like;
 }
 
 const STATUSES = new WeakMap<Shown, Map<MessageStatus, Shown>>();

@@ -127,3 +127,26 @@ test("messages of functions, and both kinds in one state", () => {
   expect(both.joins({ type: "tool" }, { type: "ai" })).toBe(true);
   expect(both.joins({ role: "assistant" }, { role: "assistant" })).toBe(false);
 });
+
+test("messages of chat models' agents: what was cut short, what people are to answer, and branches", () => {
+  const context = { id: "m", overlay: EMPTY_OVERLAY };
+  const converter = stateConverter();
+  const more = { createdAt: "2026-01-01T00:00:00Z", metadata: { custom: {} } };
+  const call = { type: "tool-call", toolCallId: "c", toolName: "pick", args: { of: 52 }, argsText: '{"of": 52}' };
+  const answer = (status: Json, part: Json = call) =>
+    converter.convert([{ id: "a", role: "assistant", content: [part], status, ...more }], context)!;
+  expect(answer({ type: "complete", reason: "unknown" }).content).toMatchObject([{ interrupt: { type: "human", payload: { of: 52 } } }]);
+  expect(answer({ type: "complete", reason: "unknown" }, { ...call, result: 7 }).content).toEqual([{ ...call, result: 7, isError: false }]);
+  for (const status of [{ type: "running" }, { type: "incomplete", reason: "cancelled" }])
+    expect((answer(status).content as object[])[0]).not.toHaveProperty("interrupt");
+  expect(answer({ type: "incomplete", reason: "cancelled" }).status).toEqual({ type: "incomplete", reason: "cancelled" });
+  expect(answer({ type: "incomplete", reason: "odd", error: "no" }).status).toEqual({ type: "incomplete", reason: "other", error: "no" });
+  expect(answer({ type: "complete", reason: "unknown" })).not.toHaveProperty("status");
+
+  const user = { id: "u", role: "user", content: [], ...more };
+  expect(converter.branches!({ messages: [user], branches: { u: ["t", "u"] } })).toEqual({ u: ["t", "u"] });
+  expect(converter.branches!({ messages: [user] })).toEqual({});
+  expect(converter.branches!({ messages: [{ id: "u", role: "user", content: "x" }], branches: { u: ["t", "u"] } })).toBeUndefined();
+  expect(converter.branches!({ messages: [{ id: "u", type: "human", content: "x" }] })).toEqual({});
+  expect(converter.branches!(null)).toBeUndefined();
+});

@@ -93,3 +93,22 @@ test("what can't be done is told, and the list stays", async () => {
   await act(async () => list.refresh());
   expect(list.error).toBeNull();
 });
+
+test("more threads than the server gives at once are read page by page, each once", async () => {
+  const all = Array.from({ length: 230 }, (_, index) => record(`t${index}`));
+  const pages = vi.spyOn(http, "threads").mockImplementation(async ({ limit, cursor } = {}) => {
+    // A thread that moves up between two pages is in both.
+    const from = cursor === undefined ? 0 : Number(cursor) - 1;
+    const threads = all.slice(from, from + limit!);
+    return { threads, cursor: from + limit! < all.length ? String(from + limit!) : null };
+  });
+  await show();
+  expect(list.threads).toHaveLength(50);
+  for (let more = 0; more < 4; more++) {
+    expect(list.hasMore).toBe(true);
+    await act(async () => list.loadMore());
+  }
+  expect(list.threads.map((each) => each.id)).toEqual(all.map((each) => each.id));
+  expect(list.hasMore).toBe(false);
+  pages.mockRestore();
+});

@@ -91,3 +91,20 @@ test("2,000 messages cost what the last sixty do", () => {
   expect(converted.size).toBe(59 + 500);
   expect(performance.now() - began).toBeLessThan(2000);
 });
+
+test("calls of one id in a message are told apart, and the last keeps it", () => {
+  const viewer = new Viewer(stateConverter());
+  const call = { name: "t", args: {}, id: "call_0" };
+  const messages = [
+    { type: "ai", id: "a", content: "", tool_calls: [call] },
+    { type: "tool", id: "r", tool_call_id: "call_0", content: "one" },
+    { type: "ai", id: "b", content: "", tool_calls: [call, call] },
+  ];
+  const view = viewer.view(snapshot({ messages, threadwire: { tool_calls: { call_0: { name: "t", args: {} } } } }), NONE);
+  expect(view.shown[0]!.like.content).toMatchObject([
+    { toolCallId: "call_0''", result: "one" },
+    { toolCallId: "call_0'" },
+    { toolCallId: "call_0", interrupt: { type: "human" } },
+  ]);
+  expect(() => repositoryOf(view)).not.toThrow();
+});

@@ -1,10 +1,11 @@
-import { AuiIf, ThreadPrimitive, useAuiState } from "@assistant-ui/react";
+import { AuiIf, ThreadPrimitive, useAuiEvent, useAuiState } from "@assistant-ui/react";
 import { useEarlierMessages, useRun, useThreadSnapshot } from "@threadwire/react";
 import type { ReactNode } from "react";
 import { Icon } from "../ui/icons.js";
 import { Composer } from "./composer.js";
 import { AssistantMessage, EditComposer, SystemMessage, UserMessage } from "./messages.js";
 import { Questions } from "./questions.js";
+import { useScroller } from "./scroller.js";
 import { Welcome } from "./welcome.js";
 
 export interface ChatProps {
@@ -25,11 +26,13 @@ const COMPONENTS = { UserMessage, AssistantMessage, SystemMessage, EditComposer 
 export function Chat({ thread, isThere, title, agent, agents, onAgent, onNew }: ChatProps): ReactNode {
   const failed = useThreadSnapshot((snapshot) => snapshot?.failure ?? null);
   const failure = isThere === false ? NOT_THERE : failed;
+  const { viewport, content, isAtEnd, toEnd, addAbove } = useScroller(thread);
+  useAuiEvent({ scope: "*", event: "composer.send" }, toEnd);
   return (
     <ThreadPrimitive.Root className="chat">
       {title === undefined ? null : <h1 className="sr-only">{title}</h1>}
-      <ThreadPrimitive.Viewport className="viewport" tabIndex={0} role="log" aria-label="Conversation" aria-live="off">
-        <div className="column">
+      <div ref={viewport} className="viewport" tabIndex={0} role="log" aria-label="Conversation" aria-live="off">
+        <div ref={content} className="column">
           {failure !== null ? (
             <div className="empty" role="alert">
               <h2>{failure.code === "not-found" ? "This thread is gone" : "This thread can't be shown"}</h2>
@@ -48,18 +51,20 @@ export function Chat({ thread, isThere, title, agent, agents, onAgent, onNew }: 
               <AuiIf condition={(state) => state.thread.isEmpty && !state.thread.isLoading && isThere !== null}>
                 <Welcome agent={agent} agents={agents} onAgent={thread === null ? onAgent : undefined} />
               </AuiIf>
-              <Earlier />
+              <Earlier onShow={addAbove} />
               <ThreadPrimitive.Messages components={COMPONENTS} />
               <Questions />
               <Outcome />
             </>
           )}
         </div>
-      </ThreadPrimitive.Viewport>
+      </div>
       <div className="dock">
-        <ThreadPrimitive.ScrollToBottom className="to-end" aria-label="To the end of the conversation" title="To the end">
-          <Icon name="down" />
-        </ThreadPrimitive.ScrollToBottom>
+        {isAtEnd ? null : (
+          <button type="button" className="to-end" aria-label="To the end of the conversation" title="To the end" onClick={toEnd}>
+            <Icon name="down" />
+          </button>
+        )}
         {failure === null ? <Composer key={thread ?? ""} thread={thread} /> : null}
       </div>
       <Announcer />
@@ -67,11 +72,15 @@ export function Chat({ thread, isThere, title, agent, agents, onAgent, onNew }: 
   );
 }
 
-function Earlier(): ReactNode {
+function Earlier({ onShow }: { readonly onShow: () => void }): ReactNode {
   const { hidden, showEarlier } = useEarlierMessages();
   if (hidden === 0) return null;
+  const show = (): void => {
+    onShow();
+    showEarlier();
+  };
   return (
-    <button type="button" className="link earlier" onClick={showEarlier}>
+    <button type="button" className="link earlier" onClick={show}>
       <Icon name="more" /> Show earlier messages ({hidden})
     </button>
   );

@@ -1,28 +1,45 @@
-import { AttachmentPrimitive, AuiIf, ComposerPrimitive, useAui, useAuiState } from "@assistant-ui/react";
-import { type ReactNode, useEffect } from "react";
+import { AttachmentPrimitive, AuiIf, ComposerPrimitive, useAui, useAuiEvent, useAuiState } from "@assistant-ui/react";
+import { NEW_THREAD } from "@threadwire/react";
+import { type ReactNode, useEffect, useState } from "react";
 import { Icon } from "../ui/icons.js";
 
 const draftKey = (thread: string | null): string => `threadwire.draft.${thread ?? ""}`;
 
-/** What is being written is kept for each thread, through switching and reloads. */
+function savedDraft(thread: string | null): string {
+  try {
+    return sessionStorage.getItem(draftKey(thread)) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function saveDraft(thread: string | null, text: string): void {
+  try {
+    if (text === "") sessionStorage.removeItem(draftKey(thread));
+    else sessionStorage.setItem(draftKey(thread), text);
+  } catch {
+    // Then it lives as long as the page.
+  }
+}
+
+/** What is being written is kept for each thread with every key, through switching and reloads. */
 function useDraft(thread: string | null): void {
   const aui = useAui();
   const text = useAuiState((state) => state.composer.text);
+  // Until the runtime has followed a switch, its composer is that of the thread before.
+  const isShown = useAuiState((state) => state.threads.mainThreadId === (thread ?? NEW_THREAD));
+  const [isRestored, setRestored] = useState(false);
   useEffect(() => {
-    const saved = sessionStorage.getItem(draftKey(thread));
-    if (saved && aui.thread().composer().getState().text === "") aui.thread().composer().setText(saved);
-  }, [aui, thread]);
+    if (!isShown) return;
+    const saved = savedDraft(thread);
+    if (saved !== "" && aui.thread().composer().getState().text === "") aui.thread().composer().setText(saved);
+    setRestored(true);
+  }, [aui, thread, isShown]);
   useEffect(() => {
-    const timer = setTimeout(() => {
-      try {
-        if (text === "") sessionStorage.removeItem(draftKey(thread));
-        else sessionStorage.setItem(draftKey(thread), text);
-      } catch {
-        // Then it lives as long as the page.
-      }
-    }, 150);
-    return () => clearTimeout(timer);
-  }, [thread, text]);
+    if (isRestored && isShown) saveDraft(thread, text);
+  }, [thread, text, isRestored, isShown]);
+  // The first message of a new thread takes this composer away before it is empty.
+  useAuiEvent("composer.send", () => saveDraft(thread, ""));
 }
 
 export function Composer({ thread }: { readonly thread: string | null }): ReactNode {
@@ -46,7 +63,7 @@ export function Composer({ thread }: { readonly thread: string | null }): ReactN
           <ComposerPrimitive.AddAttachment className="icon-button" aria-label="Attach a file" title="Attach a file" multiple>
             <Icon name="attach" />
           </ComposerPrimitive.AddAttachment>
-          <ComposerPrimitive.Input className="composer-input" placeholder="Write a message…" aria-label="Message" autoFocus rows={1} maxRows={10} cancelOnEscape={false} />
+          <ComposerPrimitive.Input className="composer-input" dir="auto" placeholder="Write a message…" aria-label="Message" autoFocus rows={1} maxRows={10} cancelOnEscape={false} />
           <AuiIf condition={(state) => state.thread.isRunning}>
             <ComposerPrimitive.Cancel className="icon-button stop" aria-label="Stop" title="Stop">
               <Icon name="stop" />

@@ -3,7 +3,7 @@
 import { useMessagePartText } from "@assistant-ui/react";
 import type { Token, Tokens } from "marked";
 import { type ReactNode, memo, useState } from "react";
-import { CopyButton } from "../ui/parts.js";
+import { CopyButton, InlinePicture } from "../ui/parts.js";
 import { BlockReader, isSafeLink, unescapeText } from "./markdown-blocks.js";
 
 export function Markdown(): ReactNode {
@@ -34,15 +34,15 @@ function render(token: Token, key: number): ReactNode {
     case "def":
       return null;
     case "paragraph":
-      return <p key={key}>{all(token.tokens)}</p>;
+      return <p key={key} dir="auto">{all(token.tokens)}</p>;
     case "heading": {
       const Level = `h${Math.min(6, (token as Tokens.Heading).depth + 1)}` as "h2";
-      return <Level key={key}>{all(token.tokens)}</Level>;
+      return <Level key={key} dir="auto">{all(token.tokens)}</Level>;
     }
     case "code":
       return <Code key={key} text={token.text as string} language={(token as Tokens.Code).lang} />;
     case "blockquote":
-      return <blockquote key={key}>{all(token.tokens)}</blockquote>;
+      return <blockquote key={key} dir="auto">{all(token.tokens)}</blockquote>;
     case "hr":
       return <hr key={key} />;
     case "list":
@@ -98,7 +98,7 @@ function List({ list }: { readonly list: Tokens.List }): ReactNode {
       {all(item.tokens)}
     </li>
   ));
-  return list.ordered ? <ol start={typeof list.start === "number" ? list.start : 1}>{items}</ol> : <ul>{items}</ul>;
+  return list.ordered ? <ol dir="auto" start={typeof list.start === "number" ? list.start : 1}>{items}</ol> : <ul dir="auto">{items}</ul>;
 }
 
 function Table({ table }: { readonly table: Tokens.Table }): ReactNode {
@@ -108,7 +108,7 @@ function Table({ table }: { readonly table: Tokens.Table }): ReactNode {
         <thead>
           <tr>
             {table.header.map((cell, index) => (
-              <th key={index} style={{ textAlign: table.align[index] ?? undefined }}>
+              <th key={index} dir="auto" style={{ textAlign: table.align[index] ?? undefined }}>
                 {all(cell.tokens)}
               </th>
             ))}
@@ -118,7 +118,7 @@ function Table({ table }: { readonly table: Tokens.Table }): ReactNode {
           {table.rows.map((row, at) => (
             <tr key={at}>
               {row.map((cell, index) => (
-                <td key={index} style={{ textAlign: table.align[index] ?? undefined }}>
+                <td key={index} dir="auto" style={{ textAlign: table.align[index] ?? undefined }}>
                   {all(cell.tokens)}
                 </td>
               ))}
@@ -141,6 +141,6 @@ function Link({ href, children }: { readonly href: string; readonly children: Re
 
 /** Pictures from elsewhere would tell the world what is read here: they are links. */
 function Picture({ href, text }: { readonly href: string; readonly text: string }): ReactNode {
-  if (/^data:image\//i.test(href)) return <img className="picture" src={href} alt={text} />;
+  if (/^data:image\//i.test(href)) return <InlinePicture src={href} alt={text} />;
   return <Link href={href}>{text || "Picture"}</Link>;
 }

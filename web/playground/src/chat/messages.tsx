@@ -1,19 +1,15 @@
 import { ActionBarPrimitive, AuiIf, BranchPickerPrimitive, ComposerPrimitive, MessagePrimitive, useAui, useAuiState } from "@assistant-ui/react";
 import type { CommandView } from "@threadwire/client";
-import { useDismissCommand, useSendCommand, useThreadState } from "@threadwire/react";
+import { useCanBranch, useDismissCommand, useSendCommand } from "@threadwire/react";
 import { type ReactNode, useState } from "react";
 import { Icon } from "../ui/icons.js";
-import { Json, Spinner } from "../ui/parts.js";
+import { CopyButton, InlinePicture, Json, Spinner } from "../ui/parts.js";
 import { Markdown } from "./markdown.js";
 import { isSafeLink } from "./markdown-blocks.js";
 import { ToolCall } from "./tool-call.js";
 
-/** Only hosted graphs go another way from a message; functions would take an edit for one more message. */
-const useHasBranches = (): boolean =>
-  useThreadState((state: { readonly messages?: readonly { readonly type?: unknown }[] } | null) => typeof state?.messages?.[0]?.type === "string");
-
 function PlainText({ text }: { readonly text: string }): ReactNode {
-  return <p className="plain">{text}</p>;
+  return <p className="plain" dir="auto">{text}</p>;
 }
 
 function Picture({ image, filename }: { readonly image: string; readonly filename?: string | undefined }): ReactNode {
@@ -25,7 +21,7 @@ function Picture({ image, filename }: { readonly image: string; readonly filenam
       </a>
     );
   }
-  return <img className="picture" src={image} alt={filename ?? "Attached picture"} />;
+  return <InlinePicture src={image} alt={filename ?? "Attached picture"} />;
 }
 
 function FilePart({ data, mimeType, filename }: { readonly data: string; readonly mimeType: string; readonly filename?: string | undefined }): ReactNode {
@@ -62,7 +58,7 @@ const ASSISTANT_PARTS = { Text: Markdown, Image: Picture, File: FilePart, Reason
 
 export function UserMessage(): ReactNode {
   const sending = useAuiState((state) => state.message.metadata.custom["sending"]) as CommandView | undefined;
-  const hasBranches = useHasBranches();
+  const canBranch = useCanBranch();
   const refused = sending?.status === "rejected" || sending?.status === "cancelled";
   return (
     <MessagePrimitive.Root className={`message user ${sending === undefined ? "" : refused ? "refused" : "sending"}`} aria-label="You">
@@ -73,10 +69,8 @@ export function UserMessage(): ReactNode {
         <div className="below">
           <Branches />
           <ActionBarPrimitive.Root className="actions">
-            <ActionBarPrimitive.Copy className="icon-button" aria-label="Copy" title="Copy">
-              <Icon name="copy" />
-            </ActionBarPrimitive.Copy>
-            {hasBranches ? (
+            <CopyMessage />
+            {canBranch ? (
               <ActionBarPrimitive.Edit className="icon-button" aria-label="Edit" title="Edit">
                 <Icon name="edit" />
               </ActionBarPrimitive.Edit>
@@ -140,7 +134,7 @@ function Sending({ sending, isRefused }: { readonly sending: CommandView; readon
 }
 
 export function AssistantMessage(): ReactNode {
-  const hasBranches = useHasBranches();
+  const canBranch = useCanBranch();
   const status = useAuiState((state) => state.message.status);
   const isEmpty = useAuiState((state) => state.message.content.length === 0);
   const isRunning = status?.type === "running";
@@ -156,10 +150,8 @@ export function AssistantMessage(): ReactNode {
       <div className="below">
         <Branches />
         <ActionBarPrimitive.Root className="actions" hideWhenRunning>
-          <ActionBarPrimitive.Copy className="icon-button" aria-label="Copy" title="Copy">
-            <Icon name="copy" />
-          </ActionBarPrimitive.Copy>
-          {hasBranches ? (
+          <CopyMessage />
+          {canBranch ? (
             <ActionBarPrimitive.Reload className="icon-button" aria-label="Answer again" title="Answer again">
               <Icon name="reload" />
             </ActionBarPrimitive.Reload>
@@ -168,6 +160,11 @@ export function AssistantMessage(): ReactNode {
       </div>
     </MessagePrimitive.Root>
   );
+}
+
+function CopyMessage(): ReactNode {
+  const aui = useAui();
+  return <CopyButton label="Copy" text={() => aui.message().getCopyText()} />;
 }
 
 function Thinking(): ReactNode {
@@ -211,7 +208,7 @@ export function SystemMessage(): ReactNode {
 export function EditComposer(): ReactNode {
   return (
     <ComposerPrimitive.Root className="message user editing">
-      <ComposerPrimitive.Input className="composer-input" aria-label="Edit the message" autoFocus maxRows={12} />
+      <ComposerPrimitive.Input className="composer-input" dir="auto" aria-label="Edit the message" autoFocus maxRows={12} />
       <div className="below">
         <AuiIf condition={(state) => state.thread.isRunning}>
           <span className="faint">Waits until the run has ended.</span>

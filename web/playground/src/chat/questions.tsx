@@ -20,26 +20,26 @@ export function Questions(): ReactNode {
     <>
       {loose.map((approval) => (
         <div key={approval.id} className="question" role="group" aria-label="The agent asks for approval">
-          <h3>
+          <h2>
             <Icon name="hand" /> <code>{approval.name}</code> needs your approval
-          </h3>
+          </h2>
           <ApprovalForm id={approval.id} prompt={approval.description} args={approval.args} />
         </div>
       ))}
       {plain.map((interrupt) => (
         <div key={interrupt.id} className="question" role="group" aria-label="The agent asks">
-          <h3>
+          <h2>
             <Icon name="hand" /> The agent asks
-          </h3>
+          </h2>
           <Question interrupt={interrupt} />
           <AnswerForm schema={interrupt.schema} label="Your answer" onAnswer={(value) => void answer(interrupt.id, value)} />
         </div>
       ))}
       {calls.map((call) => (
         <div key={call.id} className="question" role="group" aria-label={`The agent calls ${call.name}`}>
-          <h3>
+          <h2>
             <Icon name="hand" /> <code>{call.name}</code> waits for its result
-          </h3>
+          </h2>
           <Json value={call.args} />
           <AnswerForm
             schema={undefined}

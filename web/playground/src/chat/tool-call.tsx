@@ -46,19 +46,19 @@ export function ToolCall(props: ToolCallMessagePartProps): ReactNode {
       <div id={panel} hidden={!open} className="tool-body">
         {phase === "asking" && approval !== undefined ? null : (
           <>
-            <h4>Arguments</h4>
+            <h2>Arguments</h2>
             <Json value={isComplete(argsText) ? args : argsText} />
           </>
         )}
         {progress?.output != null && result === undefined ? (
           <>
-            <h4>Output so far</h4>
+            <h2>Output so far</h2>
             <Json value={progress.output} />
           </>
         ) : null}
         {result !== undefined ? (
           <>
-            <h4>{isError ? "Error" : "Result"}</h4>
+            <h2>{isError ? "Error" : "Result"}</h2>
             <Json value={result} />
           </>
         ) : null}

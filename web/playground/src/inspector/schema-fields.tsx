@@ -3,6 +3,7 @@
 import type { Json, JsonObject } from "@threadwire/client";
 import { type ReactNode, useId, useState } from "react";
 import { type Field, initialText, readField } from "./schema-form.js";
+import { Described } from "../ui/parts.js";
 
 export interface Fields {
   readonly fields: readonly Field[];
@@ -84,7 +85,7 @@ function FieldInput(props: { readonly field: Field; readonly text: string; reado
       )}
       <div id={about}>
         {error === undefined ? null : <p className="field-error" role="alert">{field.name} {error}</p>}
-        {field.description === undefined ? null : <p className="faint small">{field.description}</p>}
+        {field.description === undefined ? null : <Described text={field.description} />}
       </div>
     </div>
   );

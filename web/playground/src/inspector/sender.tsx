@@ -4,7 +4,7 @@ import { type Json, type JsonObject, type Strategy, asErrorInfo } from "@threadw
 import { useSendCommand } from "@threadwire/react";
 import { type ReactNode, useEffect, useId, useMemo, useState } from "react";
 import { connection, http } from "../server.js";
-import { Json as JsonView, Spinner } from "../ui/parts.js";
+import { Described, Json as JsonView, Spinner } from "../ui/parts.js";
 import { SchemaFields, useFields } from "./schema-fields.js";
 import { type CommandForm, commandForms, isBuiltIn } from "./schema-form.js";
 
@@ -77,7 +77,7 @@ export function Sender({ agent }: { readonly agent: string | undefined }): React
             ))}
           </optgroup>
         </select>
-        {form.description === undefined ? null : <p className="faint small">{form.description}</p>}
+        {form.description === undefined ? null : <Described text={form.description} />}
       </div>
       <CommandFields key={form.type} form={form} />
     </div>

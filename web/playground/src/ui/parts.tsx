@@ -26,12 +26,44 @@ export function CopyButton({ text, label }: { readonly text: () => string; reado
     return () => clearTimeout(timer);
   }, [copied]);
   const copy = (): void => {
-    navigator.clipboard
-      ?.writeText(text())
+    copyText(text())
       .then(() => setCopied(true))
       .catch(() => say("The browser doesn't let this page copy."));
   };
   return <IconButton icon={copied ? "check" : "copy"} label={copied ? "Copied" : label} onClick={copy} />;
+}
+
+async function copyText(text: string): Promise<void> {
+  // Browsers give the clipboard to pages of this machine and of https only.
+  const clipboard = navigator.clipboard as Clipboard | undefined;
+  if (clipboard !== undefined) return clipboard.writeText(text);
+  const before = document.activeElement;
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "sr-only";
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  if (before instanceof HTMLElement) before.focus();
+  if (!copied) throw new Error("nothing was copied");
+}
+
+/** A picture that the page has with it; broken ones are said to be. */
+export function InlinePicture({ src, alt }: { readonly src: string; readonly alt: string }): ReactNode {
+  const [broken, setBroken] = useState<string | null>(null);
+  if (broken !== src) return <img className="picture" src={src} alt={alt} onError={() => setBroken(src)} />;
+  return (
+    <span className="file faint">
+      <Icon name="alert" /> {alt || "A picture"}: it can't be shown
+    </span>
+  );
+}
+
+/** A text of a schema, in which `code` stands between backticks. */
+export function Described({ text }: { readonly text: string }): ReactNode {
+  const parts = text.split(/`([^`]+)`/);
+  return <p className="faint small">{parts.map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</p>;
 }
 
 /** A value as JSON that people can read. */

@@ -18,6 +18,11 @@ export interface Converter {
   joins(message: Json, first: Json): boolean;
   /** The message that these make together, null where there is nothing to show. */
   convert(messages: readonly Json[], context: ConvertContext): ThreadMessageLike | null;
+  /**
+   * For each message that has others in its place, the ids of all of them, in the order they came; undefined where
+   * the agent keeps one course only, and takes no edits. Without this it is what hosted graphs keep.
+   */
+  branches?(state: Json): JsonObject | undefined;
 }
 
 export type Part = Exclude<ThreadMessageLike["content"], string>[number];
@@ -34,6 +39,10 @@ export function messagesUnder(state: Json, key: string): readonly Json[] {
   const found = isObject(state) ? state[key] : undefined;
   return Array.isArray(found) ? (found as readonly Json[]) : NO_MESSAGES;
 }
+
+/** The branches of a hosted graph. Spec: PROTOCOL.md §15.5. */
+export const graphBranches = (state: Json): JsonObject =>
+  objectOf(isObject(state) ? objectOf(state["threadwire"])?.["branches"] : undefined) ?? {};
 
 export const dataUrl = (data: string, mimeType: string): string =>
   /^(?:data|https?|blob):/i.test(data) ? data : `data:${mimeType};base64,${data}`;

@@ -2,9 +2,9 @@
 
 import type { Json } from "@threadwire/client";
 import { isObject } from "@threadwire/client";
-import { type Converter, messagesUnder } from "./converter.js";
+import { type Converter, graphBranches, messagesUnder } from "./converter.js";
 import { convertLangchain, joinsLangchain } from "./langchain.js";
-import { convertMessage } from "./messages.js";
+import { convertMessage, messageBranches } from "./messages.js";
 
 const isLangchain = (message: Json): boolean => isObject(message) && typeof message["type"] === "string" && message["role"] === undefined;
 
@@ -14,4 +14,8 @@ export const stateConverter = (key = "messages"): Converter => ({
   joins: (message, first) => isLangchain(message) && isLangchain(first) && joinsLangchain(message, first),
   convert: (messages, context) =>
     messages[0] !== undefined && isLangchain(messages[0]) ? convertLangchain(messages, context) : convertMessage(messages, context),
+  branches: (state) => {
+    const first = messagesUnder(state, key)[0];
+    return first !== undefined && isLangchain(first) ? graphBranches(state) : messageBranches(state, key);
+  },
 });

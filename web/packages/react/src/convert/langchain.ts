@@ -2,7 +2,7 @@
 
 import type { ThreadMessageLike } from "@assistant-ui/react";
 import { type Json, type JsonObject, isObject } from "@threadwire/client";
-import { type ConvertContext, type Converter, type Part, type ToolCallPart, arrayOf, messagesUnder, objectOf, textOf } from "./converter.js";
+import { type ConvertContext, type Converter, type Part, type ToolCallPart, arrayOf, graphBranches, messagesUnder, objectOf, textOf } from "./converter.js";
 import { type Approval, type Overlay, approvalFor } from "./overlay.js";
 import { contentParts } from "./parts.js";
 
@@ -16,6 +16,7 @@ export const langchainConverter = (key = "messages"): Converter => ({
   messages: (state) => messagesUnder(state, key),
   joins: joinsLangchain,
   convert: convertLangchain,
+  branches: graphBranches,
 });
 
 const typeOf = (message: Json): string | undefined => (isObject(message) ? textOf(message["type"]) : undefined);

@@ -1,6 +1,9 @@
-/** Messages of the form `{id, role, content}`, as agents that are plain functions write them. */
+/**
+ * Messages of the form `{id, role, content}`, as agents that are plain functions write them; and those of
+ * assistant-ui, which have a `status` and `metadata` besides, as agents of chat models write them.
+ */
 
-import type { ThreadMessageLike } from "@assistant-ui/react";
+import type { MessageStatus, ThreadMessageLike } from "@assistant-ui/react";
 import { type Json, type JsonObject, isObject } from "@threadwire/client";
 import { type ConvertContext, type Converter, type Part, type ToolCallPart, arrayOf, messagesUnder, objectOf, textOf } from "./converter.js";
 import { withOverlay } from "./langchain.js";
@@ -17,7 +20,17 @@ export const messagesConverter = (key = "messages"): Converter => ({
   messages: (state) => messagesUnder(state, key),
   joins: () => false,
   convert: convertMessage,
+  branches: (state) => messageBranches(state, key),
 });
+
+/** Only the agents of chat models keep what was there before; functions would take an edit for one more message. */
+export function messageBranches(state: Json, key: string): JsonObject | undefined {
+  const given = isObject(state) ? objectOf(objectOf(state["threadwire"])?.["branches"]) : undefined;
+  if (given !== undefined) return given;
+  const first = messagesUnder(state, key)[0];
+  if (!isObject(state) || !isObject(first) || !isObject(first["metadata"]) || first["createdAt"] === undefined) return undefined;
+  return objectOf(state["branches"]) ?? {};
+}
 
 export function convertMessage(messages: readonly Json[], { id, overlay }: ConvertContext): ThreadMessageLike | null {
   const message = messages[0];
@@ -34,21 +47,30 @@ export function convertMessage(messages: readonly Json[], { id, overlay }: Conve
     case "assistant":
     case "ai": {
       const taken = new Set<Approval>();
+      const status = objectOf(message["status"]);
+      // A call that was left open is answered by people, once nothing is written any more.
+      const waits = status?.["type"] === "complete" || status?.["type"] === "requires-action";
       const parts = Array.isArray(content)
         ? arrayOf(content).flatMap((part): Part[] =>
             isObject(part) && part["type"] === "tool-call"
-              ? [toolCall(part, (call, args) => withOverlay(call, args, overlay, taken))]
+              ? [toolCall(part, waits, (call, args) => withOverlay(call, args, overlay, taken))]
               : contentParts([part], "assistant"),
           )
         : contentParts(content, "assistant");
-      return { role: "assistant", id, content: parts };
+      return { role: "assistant", id, content: parts, ...(status?.["type"] === "incomplete" ? { status: incomplete(status) } : {}) };
     }
     default:
       return null;
   }
 }
 
-function toolCall(part: JsonObject, overlaid: (part: ToolCallPart, args: Json) => ToolCallPart): ToolCallPart {
+const REASONS = ["cancelled", "tool-calls", "length", "content-filter", "error"] as const;
+
+function incomplete({ reason, error }: JsonObject): MessageStatus {
+  return { type: "incomplete", reason: REASONS.find((each) => each === reason) ?? "other", ...(error === undefined ? {} : { error }) };
+}
+
+function toolCall(part: JsonObject, waits: boolean, overlaid: (part: ToolCallPart, args: Json) => ToolCallPart): ToolCallPart {
   const args = objectOf(part["args"]) ?? {};
   const call: ToolCallPart = {
     type: "tool-call",
@@ -56,8 +78,13 @@ function toolCall(part: JsonObject, overlaid: (part: ToolCallPart, args: Json) =
     toolName: textOf(part["toolName"]) ?? "tool",
     args,
     argsText: textOf(part["argsText"]) ?? JSON.stringify(args),
+    ...(waits ? { interrupt: { type: "human", payload: args } } : {}),
   };
   return part["result"] === undefined
     ? overlaid(call, args)
-    : { ...call, result: part["result"], isError: part["isError"] === true };
+    : { ...withoutQuestion(call), result: part["result"], isError: part["isError"] === true };
+}
+
+function withoutQuestion({ interrupt: _, ...call }: ToolCallPart): ToolCallPart {
+  return call;
 }

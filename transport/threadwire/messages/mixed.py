@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...core.operations import Json
+from ..core.operations import Json
 from .external import NO_METADATA, ConverterMetadata
 from .joining import OutputLike
 from .langchain import convert_langchain_messages

@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.vectors import cases, normal
 from threadwire.client.errors import InvalidMessage
-from threadwire.client.messages.external import (
+from threadwire.messages.external import (
     ConverterMetadata,
     ExternalMessageConverter,
     convert_external_messages,
 )
-from threadwire.client.messages.langchain import convert_langchain_messages
-from threadwire.client.messages.model import (
+from threadwire.messages.langchain import convert_langchain_messages
+from threadwire.messages.model import (
     CompleteStatus,
     IncompleteStatus,
     RunningStatus,
@@ -72,6 +72,15 @@ def turn(index: int) -> list[dict[str, Any]]:
         {"role": "user", "id": f"u{index}", "text": "question"},
         {"role": "assistant", "id": f"a{index}", "text": "answer"},
     ]
+
+
+def test_tool_calls_without_ids_are_named_after_their_message_and_place() -> None:
+    calls = [{"name": "search", "args": {}}, {"name": "find", "args": {}}]
+    for given, named in (({"id": "m1"}, "m1"), ({}, "unknown")):
+        message = {"type": "ai", "content": "", "tool_calls": calls, **given}
+        (converted,) = convert_external_messages([message], convert_langchain_messages)
+        ids = [part.tool_call_id for part in converted.content if part.type == "tool-call"]
+        assert ids == [f"lc-toolcall-{named}-0", f"lc-toolcall-{named}-1"]
 
 
 def test_a_token_converts_one_message() -> None:

@@ -14,9 +14,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from ...core.operations import Json
-from ..errors import InvalidMessage
+from ..core.operations import Json
 from .auto_status import auto_status
+from .errors import InvalidMessage
 from .joining import Output, OutputLike, UnreadableMessage, breaks, join, read_outputs
 from .like import (
     JoinStrategy,
@@ -127,6 +127,11 @@ class ExternalMessageConverter(Generic[T]):
         self._messages: list[ThreadMessage] = []
         self._error: tuple[Json, ThreadMessage] | None = None
         self._version: object = None  # of the last result
+
+    @property
+    def sources(self) -> Sequence[T]:
+        """The messages that were converted last."""
+        return self._sources
 
     def convert(
         self,

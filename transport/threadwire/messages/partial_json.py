@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, Final
 
-from ...core.operations import Json
+from ..core.operations import Json
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*')

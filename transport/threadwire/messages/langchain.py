@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...core.operations import Json
-from ..errors import InvalidMessage
+from ..core.operations import Json
+from .errors import InvalidMessage
 from .external import NO_METADATA, ConverterMetadata
 from .javascript import is_blank, stringify
 from .joining import OutputLike, ToolResultLike

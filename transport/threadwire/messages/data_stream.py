@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ...core.errors import Refused
-from ...core.operations import AppendText, Json, Set
-from ...core.operations import apply as apply_operations
-from ..errors import ClientError
+from ..core.errors import Refused
+from ..core.operations import AppendText, Json, Set
+from ..core.operations import apply as apply_operations
 from .auto_status import COMPLETE, PENDING, is_pending
+from .errors import ClientError
 from .javascript import stringify
 from .like import LikeMetadata, generate_id
 from .model import (

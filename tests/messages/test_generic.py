@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.vectors import cases
-from threadwire.client.messages.generic import to_generic_messages
-from threadwire.client.messages.model import message_from_json
+from threadwire.messages.generic import to_generic_messages
+from threadwire.messages.model import message_from_json
 
 
 @pytest.mark.parametrize("case", cases("generic_messages"), ids=lambda case: str(len(case["messages"])))

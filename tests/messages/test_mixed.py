@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from threadwire.client.messages.external import convert_external_messages
-from threadwire.client.messages.like import from_thread_message_like
-from threadwire.client.messages.mixed import convert_any_message
-from threadwire.client.messages.model import to_json
+from threadwire.messages.external import convert_external_messages
+from threadwire.messages.like import from_thread_message_like
+from threadwire.messages.mixed import convert_any_message
+from threadwire.messages.model import to_json
 
 
 def test_messages_of_either_form_are_read() -> None:

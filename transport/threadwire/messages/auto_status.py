@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...core.operations import Json
+from ..core.operations import Json
 from .model import (
     CompleteStatus,
     IncompleteStatus,

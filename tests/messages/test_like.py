@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.vectors import cases, normal
 from threadwire.client.errors import InvalidMessage
-from threadwire.client.messages.like import ThreadMessageLike, from_thread_message_like
-from threadwire.client.messages.model import (
+from threadwire.messages.like import ThreadMessageLike, from_thread_message_like
+from threadwire.messages.model import (
     ImageMessagePart,
     MessageStatus,
     TextMessagePart,

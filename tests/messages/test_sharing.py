@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadwire.client.messages.sharing import common_prefix
+from threadwire.messages.sharing import common_prefix
 
 LISTS = st.lists(st.integers(0, 2), max_size=40)
 

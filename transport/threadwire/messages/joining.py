@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from ...core.commands import convert_error
-from ...core.operations import Json
-from ..errors import InvalidMessage
+from ..core.commands import convert_error
+from ..core.operations import Json
+from .errors import InvalidMessage
 from .like import JoinStrategy, LikeMetadata, MessageLike, ThreadMessageLike, parts_of, read_like
 from .model import (
     ReasoningMessagePart,

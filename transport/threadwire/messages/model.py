@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...core.operations import Json
+from ..core.operations import Json
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -7,14 +7,14 @@ branch goes to where it was left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
-from ...core.operations import Json
-from ..errors import InvalidMessage, NotFound
+from ..core.operations import Json
 from .auto_status import auto_status
+from .errors import InvalidMessage, NotFound
 from .like import MessageLike, from_thread_message_like, generate_id, parts_of, read_like
 from .model import ThreadMessage
 
@@ -138,6 +138,19 @@ class MessageRepository:
             self._find_path()
             self._snapshot = tuple(self._shown)
         return self._snapshot
+
+    def backwards(self) -> Iterator[ThreadMessage]:
+        """The shown messages from the head on; what looks at the end of a thread needs no copy of it."""
+        return (each.message for each in _upwards(self._head))
+
+    def adopt(self, messages: tuple[ThreadMessage, ...]) -> None:
+        """Gives out this tuple for `messages()`, as long as nothing changes: no other has to be made.
+
+        It has to hold the very messages that are shown.
+        """
+        if self._snapshot is None:
+            self._find_path()
+            self._snapshot = messages
 
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._messages
@@ -395,7 +408,7 @@ def _leaf(node: _Node) -> _Message | None:
     return node if isinstance(node, _Message) else None
 
 
-def _upwards(node: _Node | None) -> Iterable[_Message]:
+def _upwards(node: _Node | None) -> Iterator[_Message]:
     while isinstance(node, _Message):
         yield node
         node = node.parent

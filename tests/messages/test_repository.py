@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.vectors import cases
 from threadwire.client.errors import InvalidMessage, NotFound
-from threadwire.client.messages.like import from_thread_message_like
-from threadwire.client.messages.model import ThreadMessage, message_text, replace, to_json
-from threadwire.client.messages.repository import ExportedMessageRepository, MessageRepository, RepositoryItem
+from threadwire.messages.like import from_thread_message_like
+from threadwire.messages.model import ThreadMessage, message_text, replace, to_json
+from threadwire.messages.repository import ExportedMessageRepository, MessageRepository, RepositoryItem
 
 
 def message(id: str, optimistic: bool = False) -> ThreadMessage:

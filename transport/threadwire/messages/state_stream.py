@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ...core.operations import AppendText, Json, Set
-from ...core.operations import apply as apply_operations
+from ..core.operations import AppendText, Json, Set
+from ..core.operations import apply as apply_operations
 from .data_stream import DataStreamError
 
 log = logging.getLogger("threadwire.client")

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from ...core.commands import convert_error
-from ...core.operations import Json
-from ..errors import InvalidMessage
+from ..core.commands import convert_error
+from ..core.operations import Json
 from .auto_status import auto_status
+from .errors import InvalidMessage
 from .javascript import is_blank, stringify
 from .model import (
     AssistantMessagePart,

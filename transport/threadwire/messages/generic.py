@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, assert_never
 
-from ...core.operations import Json
+from ..core.operations import Json
 from .model import (
     FileMessagePart,
     ImageMessagePart,

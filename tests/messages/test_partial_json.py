@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.vectors import cases
-from threadwire.client.messages.partial_json import parse_partial_json
+from threadwire.messages.partial_json import parse_partial_json
 
 
 @pytest.mark.parametrize("case", cases("partial_json"), ids=lambda case: case["text"][-20:] or "empty")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.vectors import cases, normal
-from threadwire.client.messages.data_stream import DataStreamError, DataStreamMessage
-from threadwire.client.messages.model import to_json
+from threadwire.messages.data_stream import DataStreamError, DataStreamMessage
+from threadwire.messages.model import to_json
 
 
 def read(case: dict[str, Any]) -> DataStreamMessage:

@@ -1,4 +1,4 @@
-"""What a chat model is to a runtime: one function from messages to content."""
+"""What a chat model is to who runs it: one function from messages to content."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ from typing import Any, Protocol, TypeAlias
 import anyio
 import msgspec
 
-from ...core.commands import convert_error
-from ...core.operations import Json
-from ..errors import InvalidAdapter, InvalidMessage
-from ..messages.like import LikeMetadata, assistant_parts
-from ..messages.model import AssistantMessagePart, MessageStatus, ThreadAssistantMessage, ThreadMessage
-from .actions import RunConfig
+from ..core.commands import convert_error
+from ..core.operations import Json
+from .auto_status import is_pending
+from .errors import InvalidAdapter, InvalidMessage
+from .like import LikeMetadata, assistant_parts
+from .model import (
+    AssistantMessagePart,
+    MessageStatus,
+    RequiresActionStatus,
+    ThreadAssistantMessage,
+    ThreadMessage,
+    ToolCallMessagePart,
+)
+
+RunConfig: TypeAlias = Mapping[str, Json]
+"""What a run is told beside the messages: `{"custom": {...}}`."""
 
 
 class RunAborted(Exception):
@@ -136,3 +146,23 @@ def is_stream(answer: object) -> bool:
     if inspect.isawaitable(answer):
         return False
     raise InvalidAdapter("run", f"a coroutine or an async generator, not {type(answer).__name__}")
+
+
+def should_continue(message: ThreadAssistantMessage, human_tools: Sequence[str] | None) -> bool:
+    """Whether the model is to be called again: it made tool calls, and what has to be there is.
+
+    Without `human_tools` every call has to have its result; else only theirs have to. A call that
+    asks for approval has to be decided.
+    """
+    status = message.status
+    if not isinstance(status, RequiresActionStatus) or status.reason != "tool-calls":
+        return False
+    for part in message.content:
+        if not isinstance(part, ToolCallMessagePart) or not is_pending(part):
+            continue
+        if part.approval is not None:
+            if part.approval.is_open:
+                return False
+        elif human_tools is None or part.tool_name in human_tools:
+            return False
+    return True
