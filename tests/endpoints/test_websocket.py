@@ -269,6 +269,32 @@ async def test_a_runs_end_comes_after_its_last_update_though_the_thread_is_opene
         assert shown[-1].run.status == "cancelled"
 
 
+async def test_a_cancels_answer_tells_of_no_earlier_run_though_the_thread_is_opened_twice_meanwhile() -> None:
+    store = SlowHistory()
+    app = create_app(agents={"scripted": scripted}, store=store)
+    async with app.running(), connected(app) as socket, connected(app) as other:
+        socket.say(OPEN, command("c", "hang on"))
+        await socket.until(CommandState, id="c", status="applied")
+        (thread,) = app.threads.loaded()
+        thread._history = History(thread.head, None)
+        opening = {**OPEN, "since": {"epoch": 0, "seq": thread.head}}
+        socket.messages.clear()
+        socket.say({"type": "cancel", "thread": "t"}, opening, opening)
+        await store.asked.wait()
+        await thread.runner.ended()
+        other.say(command("d", "hang on"))
+        await other.until(CommandState, id="d", status="applied")
+        store.asked.clear()
+        store.released.set()
+        store.released.clear()  # for the second open
+        await store.asked.wait()
+        for nonce in range(3):
+            socket.say({"type": "ping", "nonce": nonce})
+            await socket.until(Pong, nonce=nonce)
+        assert [frame.run.status for frame in socket.frames if isinstance(frame, Run)] == ["running"]
+        store.released.set()
+
+
 async def test_a_cancel_is_answered_though_the_open_behind_it_fails() -> None:
     store = SlowHistory(fails=True)
     app = create_app(agents={"scripted": scripted}, store=store)

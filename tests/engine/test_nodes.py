@@ -342,6 +342,31 @@ async def test_a_paused_owner_writes_nothing_more_and_its_readers_follow_the_new
 
 
 @in_virtual_time
+async def test_a_fenced_owner_that_reaches_nobody_tells_of_its_commands_once_it_does() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)), lease_s=2)
+    async with nodes(2, hub, store_patience_s=1) as (owner, other):
+        reader = await follow(await owner.get())
+        watcher = await send(owner, "count 1000")
+        await watcher.until("c1", "applied")
+        await (await owner.get()).submit("c2", say("hello"), strategy=None, watcher=watcher)
+        fenced = await owner.get()
+        await other.get()
+        owner.store.pause()
+        await asyncio.sleep(5)  # the other takes it up, and does what is queued
+        owner.store.resume()
+        with anyio.fail_after(5):
+            while not fenced.closed:
+                await asyncio.sleep(0.001)
+        owner.store.cut = True
+        with anyio.fail_after(5):
+            while not reader.lost_subscribers:  # nor can it follow
+                await asyncio.sleep(0.1)
+        assert watcher.of("c2") == ["queued"]
+        owner.store.cut = False
+        await watcher.until("c2", "applied")
+
+
+@in_virtual_time
 async def test_cancel_on_a_follower_ends_the_run_at_the_owner() -> None:
     for links in (Links(), Links(lost=0.5, twice=0.5, delays_s=(0.0, 0.1))):
         hub = Hub(links=links)

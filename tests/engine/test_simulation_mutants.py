@@ -13,14 +13,18 @@ import pytest
 
 from tests.support import simulation, simulation_nodes
 from tests.support.shared_store import Hub, NodeStore
+from threadwire.core.errors import StoreUnavailable
 from threadwire.endpoints import assistant, stock
-from threadwire.engine.followed import Followed
+from threadwire.engine.followed import Followed, FollowedIntake
+from threadwire.engine.guests import Guests
 from threadwire.engine.intake import Intake
 from threadwire.engine.nodes import Nodes
 from threadwire.engine.orphans import Orphans
+from threadwire.engine.runner import Runner
+from threadwire.engine.store import Append, Done
 from threadwire.engine.thread import Thread
 
-SEEDS = 250
+SEEDS = 600
 """Within so many it is found out."""
 
 Patch = pytest.MonkeyPatch
@@ -63,6 +67,22 @@ def moves_readers_to_another_place(patch: Patch) -> None:
     patch.setattr(Thread, "take_over", take_over)
 
 
+def lets_late_attempts_write(patch: Patch) -> None:
+    def append(hub: Hub, node: str, entry: Any, version: int) -> Exception | None:
+        return real_append(hub, node, entry, hub.lease(entry.thread).version)
+
+    real_append = Hub.append
+    patch.setattr(Hub, "append", append)
+
+
+def takes_threads_again_without_a_new_epoch(patch: Patch) -> None:
+    def take(hub: Hub, node: str, thread: str, agent: str | None, now: float, anew: bool) -> Any:
+        return real_take(hub, node, thread, agent, now, False)
+
+    real_take = Hub.take
+    patch.setattr(Hub, "take", take)
+
+
 def answers_from_the_past(patch: Patch) -> None:
     async def be_current(thread: Thread) -> None:
         pass
@@ -84,6 +104,77 @@ def skips_rows_that_it_follows(patch: Patch) -> None:
     real_fold, real_fold_row = Followed.fold, Followed._fold_row
     patch.setattr(Followed, "fold", fold)
     patch.setattr(Followed, "_fold_row", fold_row)
+
+
+def takes_rows_of_the_bus_as_they_come(patch: Patch) -> None:
+    def push(followed: Followed, row: Any) -> bool:
+        followed._fold_row(row)
+        return True
+
+    patch.setattr(Followed, "push", push)
+
+
+def overlooks_what_the_bus_lost(patch: Patch) -> None:
+    async def look_at_followed(nodes: Nodes) -> None:
+        pass
+
+    patch.setattr(Nodes, "_look_at_followed", look_at_followed)
+
+
+def follows_on_under_the_old_epoch(patch: Patch) -> None:
+    def fold_row(followed: Followed, row: Any) -> None:
+        real_fold_row(followed, msgspec.structs.replace(row, epoch=followed.epoch))
+
+    real_fold_row = Followed._fold_row
+    patch.setattr(Followed, "_fold_row", fold_row)
+
+
+def trusts_its_lease_for_ever(patch: Patch) -> None:
+    async def confirm(guests: Guests, *, anew: bool = False) -> None:
+        pass
+
+    patch.setattr(Guests, "confirm", confirm)
+
+
+def leaves_its_readers_when_it_is_fenced(patch: Patch) -> None:
+    patch.setattr(Nodes, "replace", lambda nodes, thread: None)
+
+
+def forgets_the_run_that_it_takes_over(patch: Patch) -> None:
+    def recover(runner: Runner) -> None:
+        assert runner._owned is not None
+        runner._owned = msgspec.structs.replace(runner._owned, run=None)
+        real_recover(runner)
+
+    real_recover = Runner.recover
+    patch.setattr(Runner, "recover", recover)
+
+
+def takes_silence_for_success(patch: Patch) -> None:
+    def appended(thread: Thread, error: Exception | None) -> None:
+        real_appended(thread, None if isinstance(error, StoreUnavailable) else error)
+
+    real_appended = Thread._appended
+    patch.setattr(Thread, "_appended", appended)
+
+
+def stores_effects_before_the_statuses_of_their_commands(patch: Patch) -> None:
+    def append(store: NodeStore, entry: Append, done: Done) -> None:
+        if entry.data is None or not entry.commands:
+            real_append(store, entry, done)
+            return
+        statuses = msgspec.structs.replace(entry, data=None, run=None, notes=())
+
+        def go_on(error: Exception | None) -> None:
+            if error is not None:
+                done(error)
+            else:
+                real_append(store, statuses, done)
+
+        real_append(store, msgspec.structs.replace(entry, commands=()), go_on)
+
+    real_append = NodeStore.append
+    patch.setattr(NodeStore, "append", append)
 
 
 def takes_commands_of_others_twice(patch: Patch) -> None:
@@ -112,6 +203,17 @@ async def _nothing(orphans: Orphans, ids: list[str]) -> None:
     pass
 
 
+def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
+    def watch_on(nodes: Nodes, new: Thread, old: Thread) -> None:
+        pass
+
+    def learned(intake: FollowedIntake, state: Any) -> None:
+        pass
+
+    patch.setattr(FollowedIntake, "learned", learned)
+    patch.setattr(Nodes, "_watch_on", watch_on)
+
+
 def leaves_orphans(patch: Patch) -> None:
     patch.setattr(Orphans, "_take", _nothing)
     patch.setattr(Nodes, "promote", lambda nodes, followed: None)
@@ -129,11 +231,22 @@ MUTANTS: tuple[Mutant, ...] = (
     shows_before_it_is_durable,
     lets_old_owners_change_records,
     moves_readers_to_another_place,
+    lets_late_attempts_write,
+    takes_threads_again_without_a_new_epoch,
     answers_from_the_past,
     skips_rows_that_it_follows,
+    takes_rows_of_the_bus_as_they_come,
+    overlooks_what_the_bus_lost,
+    follows_on_under_the_old_epoch,
+    trusts_its_lease_for_ever,
+    leaves_its_readers_when_it_is_fenced,
+    forgets_the_run_that_it_takes_over,
+    takes_silence_for_success,
+    stores_effects_before_the_statuses_of_their_commands,
     takes_commands_of_others_twice,
     acknowledges_before_it_is_durable,
     leaves_orphans,
+    forgets_who_watches_when_the_role_changes,
     fails_requests_whose_thread_moves,
 )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -42,6 +43,9 @@ from threadwire.stores.memory import MemoryStore
 
 T = TypeVar("T")
 
+Fate: TypeAlias = Literal["sound", "refused", "unknown", "late"]
+"""Of a call: all is well; it fails without effect, after its effect, or before."""
+
 
 @dataclass
 class Links:
@@ -58,6 +62,15 @@ class Links:
     twice: float = 0.0
     """It comes twice."""
     delays_s: tuple[float, ...] = (0.0,)
+
+    def fate(self, dice: random.Random) -> Fate:
+        """What becomes of a call."""
+        luck = dice.random()
+        if luck < self.refused:
+            return "refused"
+        if luck < self.refused + self.late:
+            return "late"
+        return "unknown" if luck > 1 - self.unknown else "sound"
 
 
 class _Lease:
@@ -279,7 +292,8 @@ class NodeStore:
     """What a node sees of the hub. Entering it anew is another node.
 
     `cut`: the node reaches neither the store nor others. `paused`: what it asks, and what comes for it,
-    waits until it isn't any more.
+    waits until it isn't any more. `stalled`: its appends are given up, and have their effect when it isn't
+    any more, or some time after.
     """
 
     def __init__(self, hub: Hub, name: str) -> None:
@@ -291,6 +305,11 @@ class NodeStore:
         """When the last call could not be made, or was not answered."""
         self._running = asyncio.Event()
         self._running.set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._lag_s = 0.0
+        self.fates: deque[Fate] = deque()
+        """What becomes of the next calls; of those after them, what the links make of them."""
         self.bus = _Bus(self)
         self._appending: dict[str, int] = {}
         self._uncertain: set[str] = set()
@@ -333,26 +352,41 @@ class NodeStore:
     def resume(self) -> None:
         self._running.set()
 
+    @property
+    def stalled(self) -> bool:
+        return not self._flowing.is_set()
+
+    def stall(self, lag_s: float) -> None:
+        """Holds up appends until `flow`, and for `lag_s` more."""
+        self._lag_s = lag_s
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
     # the way to the hub
 
-    async def _call(self, work: Callable[[], T]) -> T:
+    async def _call(self, work: Callable[[], T], *, appends: bool = False) -> T:
         hub = self.hub
         if self.gone:
             raise self._unavailable("the node is gone")
         await self._way()
-        luck, links = hub.dice.random(), hub.links
+        fate = self.fates.popleft() if self.fates else hub.links.fate(hub.dice)
         if self.gone:
             await self._never()
-        if self.cut or hub.out or luck < links.refused:
+        if self.cut or hub.out or fate == "refused":
             raise self._unavailable("the store can't be reached")
-        if luck < links.refused + links.late:
-            self._spawn(self._later(work))
+        if appends and self.stalled:
+            self._spawn(self._held_up(work))
+            raise self._unavailable("the store has not answered")
+        if fate == "late":
+            self._spawn(self._later(work, hub.dice.choice((0.05, 0.5, 3))))
             raise self._unavailable("the store has not answered")
         outcome = work()
         await self._way()
         if self.gone:
             await self._never()
-        if self.cut or luck > 1 - links.unknown:
+        if self.cut or fate == "unknown":
             raise self._unavailable("the store has not answered")
         return outcome
 
@@ -360,8 +394,12 @@ class NodeStore:
         self.failed_at = self.hub.now()
         return StoreUnavailable(message)
 
-    async def _later(self, work: Callable[[], object]) -> None:
-        await asyncio.sleep(self.hub.dice.choice((0.05, 0.5, 3)))
+    async def _held_up(self, work: Callable[[], object]) -> None:
+        await self._flowing.wait()
+        await self._later(work, self._lag_s)
+
+    async def _later(self, work: Callable[[], object], seconds: float) -> None:
+        await asyncio.sleep(seconds)
         if not self.hub.out:
             with suppress(KeyError):  # the thread is gone
                 work()
@@ -418,7 +456,7 @@ class NodeStore:
         error: Exception | None
         try:
             version = self._versions.get(entry.thread, 0)
-            error = await self._call(lambda: self.hub.append(self.node, entry, version))
+            error = await self._call(lambda: self.hub.append(self.node, entry, version), appends=True)
             if error is None:
                 self._versions[entry.thread] = version + 1
         except StoreUnavailable as unavailable:

@@ -126,6 +126,8 @@ class _Replica:
         """It was closed on this connection and opened again: an answer may have come to the open before."""
         self.told_of: list[str] = []
         """Runs, in the order in which they were told of."""
+        self.due = 0
+        """What was durable when it was asked for on this connection."""
 
 
 class _Client:
@@ -138,6 +140,8 @@ class _Client:
         self._plain = world.dice.random() < 0.25
         self._statuses: dict[tuple[str, str], str] = {}
         """Of the commands sent on this connection."""
+        self._refused: set[tuple[str, str]] = set()
+        """Those of them that are to be sent again."""
         self.replicas = {thread: _Replica() for thread in THREADS}
         self.wire: Wire | None = None
 
@@ -145,6 +149,7 @@ class _Client:
         if self.wire is None or self.wire.gone:
             self.wire = Wire(self._encoding, self._take, plain=self._plain)
             self._statuses.clear()
+            self._refused.clear()
             for replica in self.replicas.values():
                 replica.disconnected()
             self._world.serve(self.wire)
@@ -170,6 +175,8 @@ class _Client:
             frame["since"] = dice.choice(({"epoch": 0, "seq": 0}, {"epoch": 1, "seq": 10**6}, 7))
         if dice.random() < 0.5:
             frame["tools"] = ["look"]
+        if not replica.asked:
+            replica.due = self._world.durable(thread)
         replica.opened = replica.asked = True
         return frame
 
@@ -190,6 +197,12 @@ class _Client:
         match frame:
             case Snapshot():
                 replica = self.replicas[frame.thread]
+                before = replica.due if replica.position is None else max(replica.due, replica.position[1])
+                # A node that takes its own thread again late writes an empty row, which changes nothing.
+                missed = self._world.store.truth[frame.thread].states[frame.seq + 1 : before + 1]
+                assert all(state == frame.state for state in missed), (
+                    f"back in time: {before} was there to see"
+                )
                 replica.state, replica.position = frame.state, (frame.epoch, frame.seq)
                 self._compare(frame.thread, replica)
             case Update():
@@ -234,8 +247,11 @@ class _Client:
             assert before.status not in ENDED or before == run, f"it was {before}"
         else:
             replica.told_of.append(run.id)
+        record = self._world.store.disk._threads[thread].runs.get(run.id)
+        assert record is not None, "it isn't durable"
         if run.status not in ENDED:
             return
+        assert record.status == run.status, f"it is {record}"
         known = self._world.ends.setdefault(run.id, run)
         assert known == run, f"it has ended already: {known}"
         if replica.live and not replica.reopened:
@@ -255,6 +271,7 @@ class _Client:
         queued_before = refused == "thread-busy" and (frame.duplicate or before is not None)
         if refused in TRANSIENT and not queued_before:
             assert not frame.duplicate
+            self._refused.add(key)
             return
         if not frame.duplicate:
             expected = {
@@ -266,14 +283,32 @@ class _Client:
             }
             assert before in expected[frame.status], f"{frame.status} after {before}"
         self._statuses[key] = frame.status
+        self._refused.discard(key)
         sent.acknowledged = sent.acknowledged or frame.status != "rejected" or before is not None
+        record = self._world.store.disk._threads[frame.thread].commands.get(frame.id)
+        assert record is not None or not sent.acknowledged, "it isn't durable"
         if frame.status in FINAL:
+            assert record is None or record.status == frame.status, f"it is {record}"
             first = sent.final = sent.final or frame
             assert (first.status, first.seq) == (frame.status, frame.seq), f"it was {first}"
         if frame.status == "applied":
             assert frame.seq is not None
             effects = self._world.store.truth[frame.thread].states[frame.seq].get("effects", ())
             assert frame.id in effects or not self._world.has_effect(sent), "no effect at its seq"
+
+    def waits_in_vain(self) -> list[tuple[Wire, str, str, str]]:
+        """Commands that were settled without a word to this connection: (itself, thread, id, last status)."""
+        wire = self.wire
+        if wire is None or wire.gone or wire.slow:
+            return []
+        threads = self._world.store.disk._threads
+        return [
+            (wire, thread, id, status)
+            for (thread, id), status in self._statuses.items()
+            if status not in FINAL
+            and (thread, id) not in self._refused
+            and threads[thread].commands[id].status in FINAL
+        ]
 
 
 class _World:
@@ -392,6 +427,11 @@ class _World:
         with suppress(OSError):  # gone before it was accepted
             await self._endpoint(wire.scope, wire.receive, wire.send)
         wire.hang_up()
+
+    def durable(self, thread: str) -> int:
+        """The seq up to which whoever asks now is shown a thread at least."""
+        truth = self.store.truth.get(thread)
+        return 0 if truth is None or thread in self._robbed else truth.head
 
     # what happens
 

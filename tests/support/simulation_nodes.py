@@ -11,13 +11,14 @@ import asyncio
 import logging
 import random
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 from tests.support import simulation, virtual_time
 from tests.support.browsers import Browser
 from tests.support.faulty_store import at_once
-from tests.support.shared_store import Hub, Links
+from tests.support.shared_store import Fate, Hub, Links
+from tests.support.simulation import THREADS
 from tests.support.stock_client import Exchange
 from tests.support.wire import Wire
 from threadwire.endpoints import assistant
@@ -27,6 +28,18 @@ from threadwire.engine import feed, nodes, subscriber
 from threadwire.engine.anonymous import AnonymousThreads
 from threadwire.engine.thread import Thread
 from threadwire.engine.threads import Threads
+
+TROUBLES: Final = ("crash", "crash", "stop", "cut", "pause", "pause", "sleep", "stall", "burst", "burst")
+WEATHERS: Final = (
+    TROUBLES,
+    TROUBLES,
+    ("stall",),
+    ("burst",),
+    ("burst", "stall", "sleep"),
+    ("crash", "stop"),
+    ("cut", "pause"),
+)
+"""What may happen to nodes, with one seed or another: some concentrate on one kind."""
 
 
 def simulate(seed: int) -> None:
@@ -86,6 +99,8 @@ class _Node:
             self.threads.draining = True
         else:
             self.store.resume()
+            self.store.flow()
+            self.store.fates.clear()
             self.store.cut = False
             self.threads.draining = True
             self.endpoint.goodbye("the server stops")
@@ -161,7 +176,9 @@ class _Nodes(simulation._World):
             Browser(f"browser {number}", self.store, self.failures) for number in range(dice.randrange(3))
         ]
         self._nodes: list[_Node] = []
-        self._lives = 0
+        self._troubles = dice.choice(WEATHERS)
+        self._often = 0.12 if self._troubles is TROUBLES else 0.25
+        self._aim = dice.choice((0, 0.5, 1))
 
     @property
     def _threads(self) -> Any:
@@ -196,7 +213,7 @@ class _Nodes(simulation._World):
             await self._start_node()
         self.store.links = self._bad
         for _ in range(dice.randrange(10, 70)):
-            if dice.random() < 0.12:
+            if dice.random() < self._often:
                 await self._break()
             else:
                 self._act()
@@ -207,6 +224,9 @@ class _Nodes(simulation._World):
         for node in self._nodes:
             node.store.cut = False
             node.store.resume()
+            node.store.flow()
+            node.store.fates.clear()
+        await self._be_patient()
         for _ in range(20):
             await self._come_to_rest()
             connected = all(client.wire and not client.wire.gone for client in self._clients)
@@ -223,6 +243,18 @@ class _Nodes(simulation._World):
             await self._end_node(node, crashes=False)
         assert not self.failures, self.failures[0]
 
+    async def _be_patient(self) -> None:
+        """Clients that stay are told what becomes of what they sent, though they don't ask."""
+        for client in self._clients:
+            if client.wire is not None:
+                client.wire.speed_up()
+        await asyncio.sleep(10)
+        wait = {each for client in self._clients for each in client.waits_in_vain()}
+        if wait:
+            await asyncio.sleep(60)  # after a long outage the server looks no oftener
+            left = [each[1:] for client in self._clients for each in client.waits_in_vain() if each in wait]
+            assert not left, f"settled without a word: {left}"
+
     async def _start_node(self) -> None:
         node = _Node(self)
         await node.start()
@@ -232,21 +264,64 @@ class _Nodes(simulation._World):
         self._nodes.remove(node)
         await node.end(crashes=crashes, drain_s=self.dice.choice((0, 0.5, 5)))
 
+    # troubles
+
     async def _break(self) -> None:
-        """Something happens to a node."""
+        """Trouble comes to a node: with some seeds to one that has just been given work."""
         dice = self.dice
         node = dice.choice(self._nodes)
-        match dice.randrange(6):
-            case 0 | 1:
+        client = dice.choice(self._clients)
+        aims = dice.random() < self._aim
+        if aims:
+            client.say(*[self._command(THREADS[0]).frame() for _ in range(dice.choice((1, 1, 2)))])
+            await self._wait_a_bit()
+            owners = [each for each in self._nodes if each.store.node == self.store.owner(THREADS[0])]
+            if owners and dice.random() < 0.7:
+                node = owners[0]
+        match dice.choice(self._troubles):
+            case "crash":
                 await self._start_node()  # before it, so that there is always one
                 await self._end_node(node, crashes=True)
-            case 2:
+            case "stop":
                 await self._start_node()
                 await self._end_node(node, crashes=False)
-            case 3:
+            case "cut":
                 node.store.cut = not node.store.cut
-            case 4 | 5:
+            case "pause":
                 if node.store.paused:
                     node.store.resume()
                 else:
                     node.store.pause()
+            case "sleep":
+                node.store.pause()
+                await self._go_on_for(self.store.lease_s * dice.choice((0.5, 1.2, 2)))
+                node.store.resume()
+                self._come_anew()
+            case "stall":
+                node.store.stall(dice.choice((0, 0.1, 0.5, 3)))
+                await self._go_on_for(dice.choice((0, 0.1, self._settings.store_patience_s + 1)))
+                node.store.flow()
+            case "burst":
+                fates: tuple[Fate, ...] = ("sound", "sound", "late", "late", "unknown", "refused")
+                node.store.fates.extend(dice.choices(fates, k=dice.randrange(2, 12)))
+        if aims and dice.random() < 0.5:
+            client.say(self._cancel(client, THREADS[0]))  # as one does who sees nothing happen
+
+    async def _wait_a_bit(self) -> None:
+        for _ in range(self.dice.choice((1, 3, 10, 30))):
+            await asyncio.sleep(0)
+        await asyncio.sleep(self.dice.choice((0, 0, 0.001, 0.02)))
+
+    async def _go_on_for(self, seconds: float) -> None:
+        """A trouble lasts, and clients go on meanwhile."""
+        for _ in range(self.dice.randrange(4)):
+            self._act()
+            await self._wait_a_bit()
+        await asyncio.sleep(seconds)
+
+    def _come_anew(self) -> None:
+        """Clients that have seen what came meanwhile come to whichever node."""
+        for client in self._clients:
+            if self.dice.random() < 0.5:
+                client.drop()
+                client.say(*[client.open(thread) for thread in THREADS])

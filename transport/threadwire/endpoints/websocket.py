@@ -166,8 +166,8 @@ class _Peer:
         self._session = ServerSession(encoding, self._limits)
         self._hash = False
         self._lanes: dict[str, deque[ThreadFrame]] = {}
-        self._opening: dict[str, anyio.Event] = {}
-        """Threads between their open and their place among the connection's subscribers, set at its end."""
+        self._opening: dict[str, asyncio.Future[bool]] = {}
+        """Threads between their open and their place among the subscribers: whether they got it."""
         self._closed = False
         self._sends: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -355,7 +355,7 @@ class _Peer:
         if frame.thread not in subscribers and held >= self._limits.max_threads:
             message = f"{self._limits.max_threads} threads are open already"
             raise Refused("too-many-threads", message, "thread")
-        opened = self._opening[frame.thread] = anyio.Event()
+        opened = self._opening[frame.thread] = asyncio.get_running_loop().create_future()
         try:
             thread = await self._threads.get(frame.thread, agent=frame.agent, state=frame.state)
             await thread.be_current()
@@ -367,9 +367,11 @@ class _Peer:
                 thread.unsubscribe(subscriber)  # the connection ended in the very step that this came through
             else:
                 self.connection.add(subscriber)
+                opened.set_result(True)
         finally:
             del self._opening[frame.thread]
-            opened.set()
+            if not opened.done():
+                opened.set_result(False)
 
     def _leave(self, thread: str) -> None:
         subscriber = self.connection.subscribers.get(thread)
@@ -413,11 +415,10 @@ class _Peer:
         except StoreError:
             self._answer(frame, ErrorInfo("store-unavailable", "the store can't be used now; try again"))
             return
-        opening = self._opening.get(frame.thread)
-        if opening is not None:
-            # It brings the updates that come before the run's end, and then tells of the run itself.
-            await opening.wait()
-            if frame.thread in self.connection.subscribers:
+        while (opening := self._opening.get(frame.thread)) is not None:
+            # It brings the updates that come before the run's end, and then tells of the run itself. Where
+            # it does, the answer is given, though the thread may be about to be opened once more by now.
+            if await asyncio.shield(opening) or frame.thread in self.connection.subscribers:
                 return
         # A subscriber has seen the run's end as it happened.
         if after is before or frame.thread not in self.connection.subscribers:

@@ -61,6 +61,7 @@ _PAGE: Final = 500
 _READ: Final = 200
 """Threads read of at once."""
 _RETRY_S: Final = 0.25
+_LONG_RETRY_S: Final = 5.0
 _SOON_S: Final = 0.02
 _PRESENT_S: Final = 1.5
 """How often it is said again who is present."""
@@ -194,6 +195,7 @@ class Nodes:
                 if self._loop.time() > deadline:
                     message = "the thread could not be kept up; open it again"
                     old.dismiss("store-unavailable", message)
+                    self._threads.spawn(self._watch_on_later(old))
                     raise
                 logger.warning("thread %s: %s", old.id, error)
             except Refused:
@@ -212,11 +214,14 @@ class Nodes:
         return new
 
     def _watch_on(self, new: Thread, old: Thread) -> None:
+        """Has those who watched commands of a closed object told what becomes of these."""
         adopted = new.intake.adopt(old.intake)
         if not adopted:
             return
         if isinstance(new, Followed):
-            self.wake_owner(new)  # what became of them is told after the state that shows it
+            # What became of them is told after the state that shows it.
+            self.mark(new)
+            self.wake_owner(new)
         else:
             self._threads.spawn(self._tell_adopted(new, adopted))
 
@@ -229,6 +234,22 @@ class Nodes:
             except StoreError:
                 await asyncio.sleep(_RETRY_S)
             else:
+                return
+
+    async def _watch_on_later(self, old: Thread) -> None:
+        """The same where nothing could take its place."""
+        wait_s = _RETRY_S
+        while old.intake.watched:  # their connections may end
+            try:
+                thread = await self._threads.find(old.id)
+            except Refused:
+                return
+            except StoreError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONG_RETRY_S)
+            else:
+                if thread is not None:
+                    self._watch_on(thread, old)
                 return
 
     def promote(self, followed: Followed) -> asyncio.Task[None]:
@@ -277,6 +298,7 @@ class Nodes:
             logger.exception("thread %s could not be taken up", id)
             self._threads.unload(followed)
             followed.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            self._threads.spawn(self._watch_on_later(followed))
             await self._release(id, taken.epoch, parked=False)
             return
         self._watch_on(thread, followed)
