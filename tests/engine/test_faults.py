@@ -963,7 +963,7 @@ def test_what_a_worker_thread_writes_while_a_snapshot_is_made_is_not_in_it() -> 
     @threadwire.agent
     def blocking(run: Run) -> None:
         run.state["text"] = ""
-        go_on.wait(5)
+        go_on.wait(60)
         run.append_text(("text",), "late")
         wrote.set()
 
@@ -985,7 +985,7 @@ def test_what_a_worker_thread_writes_while_a_snapshot_is_made_is_not_in_it() -> 
             thread.document.encode = encode_late  # type: ignore[method-assign]
             late = await follow(thread)
             assert late.state == {"text": ""}
-            await asyncio.to_thread(wrote.wait, 5)
+            await asyncio.to_thread(wrote.wait, 60)
             await thread.runner.ended()
             assert late.state == reader.state == {"text": "late"}
 
@@ -998,7 +998,7 @@ def test_a_cut_counts_the_writes_that_are_in_it_and_no_others() -> None:
     @threadwire.agent
     def blocking(run: Run) -> None:
         run.state["began"] = True
-        may_take.wait(5)
+        may_take.wait(60)
         for command in run.commands:
             took.set()
             run.state["done"] = text_of(command)
@@ -1017,7 +1017,7 @@ def test_a_cut_counts_the_writes_that_are_in_it_and_no_others() -> None:
             thread.document.set(("other",), 1)
             await asyncio.sleep(0)
             may_take.set()
-            assert wrote.wait(5)
+            assert wrote.wait(60)
             await thread.runner.ended()
             await settle()
             first = next(n for n, state in enumerate(store.truth["t"].states) if "done" in state)
@@ -1052,10 +1052,10 @@ def test_an_edit_under_way_in_a_worker_thread_is_finished_when_its_draft_is_revo
         patch.setattr(Document, "append_text", append_slowly)
         worker = threading.Thread(target=work)
         worker.start()
-        assert inside.wait(5)
+        assert inside.wait(60)
         draft.revoke()
         state = plain_copy(document.root)
-        worker.join(5)
+        worker.join(60)
     assert document.root == state
     assert outcomes == ["ended"]
 

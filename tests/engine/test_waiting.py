@@ -11,6 +11,7 @@ import pytest
 import threadwire
 from tests.support.engine import Commands, Reader, engine, follow, say
 from tests.support.faulty_store import FaultyStore
+from tests.support.virtual_time import in_virtual_time
 from threadwire.core.frames import Limits, Tool
 from threadwire.engine.settings import Settings
 from threadwire.stores.memory import MemoryStore
@@ -158,6 +159,7 @@ async def test_a_second_result_of_a_call_is_rejected_while_the_run_goes_on() -> 
         assert reader.state["tool"] == [0, False]
 
 
+@in_virtual_time
 async def test_a_call_is_given_to_another_when_its_connection_is_gone() -> None:
     async with engine(asking, settings=Settings(tool_grace_s=0.02)) as threads:
         thread = await threads.get("t")
@@ -200,6 +202,7 @@ async def test_what_was_open_is_gone_after_a_restart_and_the_run_has_failed() ->
         assert interrupts(reader) == {} or reader.runs[-1] != reader.runs[0]
 
 
+@in_virtual_time
 async def test_a_connection_that_opens_the_thread_again_is_not_given_its_call_twice() -> None:
     async with engine(asking, settings=Settings(tool_grace_s=0.02)) as threads:
         thread = await threads.get("t")
