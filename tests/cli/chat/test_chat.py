@@ -96,7 +96,7 @@ async def chat(url: str, text: str | bytes, *options: str) -> tuple[int, str, st
 
 
 async def test_question_over_a_pipe_is_answered_on_the_output(tmp_path: Path) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url:
             assert await chat(url, "hello\n", "--thread", "t") == (0, "You said hello\n", "")
             file = tmp_path / "a.txt"
@@ -127,7 +127,7 @@ async def test_characters_that_the_output_cannot_have_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url:
             assert await chat(url, "size") == (0, "You said Gr??e\n", "")
 
@@ -135,7 +135,7 @@ async def test_characters_that_the_output_cannot_have_are_replaced(
 async def test_command_ends_when_nobody_reads_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = asyncio.Event()
     monkeypatch.setitem(GATES, "hang", gate)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url:
             ours, theirs = os.pipe()
             process = await asyncio.create_subprocess_exec(
@@ -193,9 +193,9 @@ class Recorded:
         self._news.set()
         self._news = anyio.Event()
 
-    async def wait(self, text: str) -> None:
-        """Waits until something with the text is shown."""
-        while not any(text in each for each in (*self.said, *(entry.text for entry in self.entries))):
+    async def wait(self, text: str, *, times: int = 1) -> None:
+        """Waits until something with the text is shown, or so many such things."""
+        while sum(text in each for each in (*self.said, *(entry.text for entry in self.entries))) < times:
             await self.changed()
 
     async def changed(self) -> None:
@@ -221,7 +221,7 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
         screen = Recorded()
         async with (
             connect(settings.url) as connection,
-            httpx.AsyncClient(base_url=url) as client,
+            httpx.AsyncClient(base_url=url, timeout=60) as client,
             new_runtime(connection, thread, settings) as runtime,
         ):
             person = Person(keyboard, screen, runtime)
@@ -243,7 +243,7 @@ async def at_terminal(url: str, thread: str = "t", agent: str | None = None) -> 
 
 
 async def test_two_terminals_and_a_bot_on_one_thread_see_each_other_live() -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url, at_terminal(url) as one, at_terminal(url) as two:
             settings = ChatSettings(
                 url=websocket_url(url), thread="t", agent=None, token=None, attachments=()
@@ -267,7 +267,7 @@ async def test_two_terminals_and_a_bot_on_one_thread_see_each_other_live() -> No
 
 
 async def test_keys_and_commands_do_what_they_say() -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url, at_terminal(url) as person:
             screen = person.screen
             person.type("hang\r")
@@ -315,14 +315,13 @@ async def test_talk_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> Non
     with anyio.fail_after(60):
         async with running(tmp_path) as server, at_terminal(server.url, agent="scripted") as person:
             person.type("before the restart\r")
-            await person.screen.wait("before the restart")
+            await person.screen.wait("before the restart", times=2)
+            await person.runtime.idle()
             port = server.port
             await server.kill()
             person.type("while it is away\r")
             await server.start(port=port)
-            await person.screen.wait("while it is away")
-            while [each.text for each in person.screen.entries].count("while it is away") < 2:
-                await person.screen.changed()
+            await person.screen.wait("while it is away", times=2)
             kinds = [each.kind for each in person.screen.entries if each.kind in ("user", "text", "changed")]
             assert kinds == ["user", "text", "user", "text"]
 
@@ -346,7 +345,7 @@ async def test_messages_that_wait_for_their_turn_leave_the_answer_whole(
 ) -> None:
     gate = asyncio.Event()
     monkeypatch.setitem(GATES, "one", gate)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url, at_terminal(url) as person:
             person.type("one\rtwo\rthree\r")
             await person.runtime.wait(lambda: len(person.runtime.pending_commands) == 2)
@@ -361,7 +360,7 @@ async def test_messages_that_wait_for_their_turn_leave_the_answer_whole(
 
 
 async def test_empty_line_and_ctrl_d_leave() -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with serving() as url, at_terminal(url) as person:
             person.type("\r\x04")
         assert person.left == Leave(None)
