@@ -183,7 +183,7 @@ async def test_a_server_that_never_says_welcome_is_given_up() -> None:
 
     async with scripted_server(script, greets=False) as url:
         with pytest.raises(ConnectionClosed, match="no welcome"):
-            async with connect(url, open_timeout_s=0.05):
+            async with connect(url, open_timeout_s=1):
                 pass
 
 
@@ -191,7 +191,7 @@ async def test_a_server_that_speaks_something_else_is_given_up() -> None:
     async def handle(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with serve(handle, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(ConnectionClosed, match="does not speak the protocol") as caught:
@@ -219,7 +219,7 @@ async def test_an_http_refusal_is_given_up_and_a_server_error_is_tried_again() -
     async def handle(socket: ServerConnection) -> None:
         raise AssertionError
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with serve(handle, "127.0.0.1", 0, process_request=refuse) as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(ConnectionClosed, match="403") as caught:
@@ -396,7 +396,7 @@ async def test_a_silent_server_is_left_for_a_new_connection() -> None:
     async def second(peer: Peer) -> None:
         await answer_open(peer, 1)
 
-    limits = Limits(heartbeat_s=0.02)
+    limits = Limits(heartbeat_s=0.5)
     async with (
         scripted_server(first, second, limits=limits) as url,
         connect(url, ping_interval_s=None) as connection,
@@ -407,18 +407,18 @@ async def test_a_silent_server_is_left_for_a_new_connection() -> None:
 
 async def test_a_message_on_a_slow_line_is_no_silence() -> None:
     # The message takes longer than silence may; each of its fragments comes in time.
-    heartbeat_s = 0.1
+    heartbeat_s = 0.5
 
     async def script(peer: Peer) -> None:
         await answer_open(peer)
         data = encode_frame(count(1), "msgpack")
 
         async def slowly() -> Any:
-            for byte in data[:10]:
+            for byte in data[:6]:
                 yield bytes([byte])
                 with anyio.move_on_after(heartbeat_s / 2):
                     await peer.socket.wait_closed()
-            yield data[10:]
+            yield data[6:]
 
         await peer.socket.send(slowly())
 
@@ -990,18 +990,19 @@ async def test_a_cancelled_block_ends_and_the_cancellation_goes_on() -> None:
         await peer.socket.wait_closed()
         assert peer.socket.close_code == 1000
 
-    async def follow(url: str) -> None:
+    async def follow(url: str, follows: Callable[[], None]) -> None:
         async with connect(url) as connection, connection.open("t") as thread:
+            follows()
             await thread.wait(reaches(1))
 
     async with scripted_server(script) as url:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await follow(url)
+            async with asyncio.timeout(None) as timeout:
+                await follow(url, lambda: timeout.reschedule(asyncio.get_running_loop().time()))
 
     async with scripted_server(script) as url:
-        with anyio.move_on_after(0.05) as scope:
-            await follow(url)
+        with anyio.CancelScope() as scope:
+            await follow(url, scope.cancel)
         assert scope.cancelled_caught
 
 
@@ -1042,7 +1043,7 @@ async def test_leaving_while_the_server_is_away_is_prompt() -> None:
 async def test_leaving_while_the_server_does_not_answer_is_prompt() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        with anyio.fail_after(10), anyio.move_on_after(0.05) as scope:
+        with anyio.fail_after(60), anyio.move_on_after(0.05) as scope:
             async with connect(f"ws://127.0.0.1:{port}", open_timeout_s=3600):
                 pass
     assert scope.cancelled_caught

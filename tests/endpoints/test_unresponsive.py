@@ -21,7 +21,7 @@ from threadwire_agents.demos.scripted import scripted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("5.7")]
 
-LIMITS = Limits(heartbeat_s=0.05, unresponsive_s=0.4)
+LIMITS = Limits(heartbeat_s=0.05, unresponsive_s=1.5)
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ async def handshake(
 async def test_a_client_that_answers_nothing_is_closed_with_a_code_to_reconnect() -> None:
     async with serving() as (_, port):
         reader, writer = await handshake(port)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             received = await reader.read()
         assert (4000).to_bytes(2) in received[-100:]
         writer.close()
@@ -65,7 +65,7 @@ async def test_a_client_that_answers_nothing_is_closed_with_a_code_to_reconnect(
 async def test_a_client_that_answers_pings_stays_though_it_says_nothing() -> None:
     async with serving() as (_, port), connect(f"ws://127.0.0.1:{port}/ws", ping_interval=None) as client:
         began = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() - began < 1.5:
+        while asyncio.get_running_loop().time() - began < LIMITS.unresponsive_s * 2:
             await client.recv()
 
 
@@ -80,11 +80,11 @@ async def test_a_client_that_reads_slowly_stays() -> None:
         writer.write(bytes((0x81, 0x80 | len(frame), 0, 0, 0, 0)) + frame)
         received = bytearray()
         began = asyncio.get_running_loop().time()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             # In small bites, for longer than the limit, and never a pong.
             while len(received) < 1_700_000:
                 received += await reader.readexactly(8 * 1024)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.015)
             while b'"status":"completed"' not in received[-200:]:
                 received += await reader.read(1)
         assert asyncio.get_running_loop().time() - began > LIMITS.unresponsive_s * 2
