@@ -14,6 +14,16 @@ LEFT = "(({scrollHeight, clientHeight, scrollTop}) => scrollHeight - clientHeigh
 VIEWPORT = "document.querySelector('.viewport')"
 AT_END = f"{LEFT}({VIEWPORT}) <= 1"
 
+# Where the viewport is once it doesn't move any more: a wheel may set it in motion for a while.
+AT_REST = f"""new Promise((resolve) => {{
+  const look = (before, still) => {{
+    const now = {VIEWPORT}.scrollTop;
+    if (still === 10) resolve(now);
+    else requestAnimationFrame(() => look(now, now === before ? still + 1 : 0));
+  }};
+  look(-1, 0);
+}})"""
+
 TOP = "each => each.getBoundingClientRect().top"
 LINES = """each => {
   const range = document.createRange();
@@ -38,13 +48,13 @@ ODD_TEXT = """
 
 async def test_chat_keeps_to_the_end_only_while_the_reader_is_there(page: Window, server: Server) -> None:
     await page.open(server.url, "writer")
-    await page.say("slowly 400")
+    await page.say("slowly 4000")
     await page.answer("Line 40.").wait_for()
     await page.until(AT_END)
     await page.page.locator(".viewport").hover()
     await page.page.mouse.wheel(0, -200)
     await page.until(f"{LEFT}({VIEWPORT}) > 150")
-    top = await page.page.evaluate(f"{VIEWPORT}.scrollTop")
+    top = await page.page.evaluate(AT_REST)
     lines = len((await page.texts())[1].split("Line"))
     await page.answer(f"Line {lines + 20}.").wait_for()
     assert await page.page.evaluate(f"{VIEWPORT}.scrollTop") == top
@@ -111,7 +121,7 @@ async def test_place_in_the_chat_is_kept_while_something_else_is_shown(
             assert not await page.composer.is_visible()
             await views.get_by_role("button", name="Chat").click()
             await page.composer.wait_for()
-            assert await page.page.evaluate(f"{VIEWPORT}.scrollTop") == top
+            await page.until(f"{VIEWPORT}.scrollTop === {top}")
         await page.page.get_by_role("button", name="To the end of the conversation").click()
         await views.get_by_role("button", name="State").click()
         await views.get_by_role("button", name="Chat").click()

@@ -93,7 +93,7 @@ async def test_hosted_graph_goes_on_where_a_killed_server_left_it(windows: Windo
         await server.kill()
         await page.page.locator(".badge.waiting").wait_for()
         await server.start(port=port)
-        await page.answer(re.compile("warmer")).wait_for(timeout=30_000)
+        await page.answer(re.compile("warmer")).wait_for()
         await page.idle()
         assert await page.user().count() == 1
         assert await page.page.locator(".tool", has_text="distance").count() == 1

@@ -21,12 +21,14 @@ async def seq(page: Window) -> tuple[int, int]:
 
 async def test_state_changes_as_the_agent_works(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
-    await page.say("count 40 every 20")
+    await page.say("count 10000 every 20")
     await page.row("messages.1.content").filter(has_text="1 2 3").wait_for()
     await page.until("document.querySelector('.tree').getAnimations({subtree: true}).length > 0")
     await page.row("messages.1.content").filter(has_text="40").wait_for()
     await page.row("messages.1.content").click()
     await page.page.get_by_role("region", name="Text of messages.1.content").get_by_text("39 40").wait_for()
+    await page.page.get_by_role("button", name="Stop", exact=True).click()
+    await page.idle()
 
 
 async def test_what_changes_is_brought_into_view_until_somebody_looks_around(
@@ -71,13 +73,15 @@ async def test_tree_is_used_by_keyboard(page: Window, server: Server) -> None:
 
 async def test_time_travel_shows_every_state_and_what_differs(page: Window, server: Server) -> None:
     await page.open(server.url, "scripted")
+    await page.say("before")
+    await page.answer("before").wait_for()
+    await page.idle()
+    _, first = await seq(page)
     await page.say("count 30 every 20")
-    text = page.row("messages.1.content")
+    text = page.row("messages.3.content")
     await text.filter(has_text="29 30").wait_for()
     await page.idle()
     slider = page.page.get_by_label("Sequence", exact=True)
-    # A page that is slow begins with a later snapshot, and is sent several steps in one.
-    first = int(await slider.get_attribute("min") or 0)
     _, last = await seq(page)
     before = (first + last) // 2
     await slider.fill(str(before))
@@ -89,7 +93,7 @@ async def test_time_travel_shows_every_state_and_what_differs(page: Window, serv
     await text.filter(has_text="29 30").wait_for()
     await page.page.get_by_role("checkbox", name="compare with").check()
     await page.page.get_by_label("Sequence to compare with").fill(str(before))
-    await page.page.locator(".comparison li", has_text="messages.1.content").wait_for()
+    await page.page.locator(".comparison li", has_text="messages.3.content").wait_for()
     await page.page.get_by_role("checkbox", name="compare with").uncheck()
     await page.page.get_by_role("button", name="Live").click()
     assert await seq(page) == (last, last)
