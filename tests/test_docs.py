@@ -28,7 +28,7 @@ def snippet(name: str) -> str:
 def run(code: str) -> list[str]:
     """The lines that it prints."""
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
@@ -44,7 +44,7 @@ async def parrot(run: threadwire.Run) -> None:
 
 async def test_bot_talks_in_a_thread_of_a_server() -> None:
     app = threadwire.create_app(agents={"parrot": parrot}, store="memory:")
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         async with live_server(app) as (_, port):
             code = snippet("bot.py").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
             printed = await anyio.to_thread.run_sync(run, code)

@@ -79,13 +79,13 @@ async def shell(command: str, folder: Path) -> AsyncIterator[int]:
     )
     assert process.stdout is not None
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             first = await process.stdout.readline()
             found = re.search(rb"http://127\.0\.0\.1:(\d+)", first)
             assert found, first + (await process.communicate())[1]
             yield int(found[1])
         os.killpg(process.pid, signal.SIGINT)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             _, errors = await process.communicate()
         assert b"Traceback" not in errors
         assert b"Warning" not in errors
@@ -129,7 +129,7 @@ async def test_agent_answers_client_and_takes_its_command(command: str, tmp_path
 async def test_demo_agents_are_served_with_their_page(tmp_path: Path) -> None:
     write_files(tmp_path)
     (command,) = [command for command in serving("make") if "ARGS" not in command]
-    async with shell(command, tmp_path) as port, httpx.AsyncClient() as http:
+    async with shell(command, tmp_path) as port, httpx.AsyncClient(timeout=60) as http:
         page = await http.get(f"http://127.0.0.1:{port}/about")
         assert page.status_code == 200
         assert "planner" in page.text
@@ -159,7 +159,7 @@ async def test_a_graph_is_served_as_it_is(command: str, tmp_path: Path) -> None:
         connection.open("t", agent="graph") as thread,
     ):
         await thread.send(AddMessage.text("How much is 3 times 14?"))
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             async for _ in thread.states(until_idle=True):
                 pass
         assert thread.run is not None

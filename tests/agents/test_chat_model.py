@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 async def talking(model: Any, **options: Any) -> AsyncIterator[AssistantTransportRuntime]:
     agent = ChatModelAgent(model, name="model", **options)
     app = threadwire.create_app(agents={"model": agent}, store="memory:")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with (
             live_server(app) as (_, port),
             connect(f"ws://127.0.0.1:{port}/ws") as connection,

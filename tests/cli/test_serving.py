@@ -81,7 +81,7 @@ async def started(client: Client) -> None:
 
 async def closed(client: Client) -> ConnectionClosed:
     """Reads to the end of the connection, and tells how it was closed."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             try:
                 await client.receive()
@@ -91,7 +91,7 @@ async def closed(client: Client) -> ConnectionClosed:
 
 async def ended(server: Server) -> int:
     assert server.process is not None
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await server.process.wait()
 
 
@@ -151,7 +151,7 @@ async def test_new_connections_are_refused_while_runs_end(tmp_path: Path) -> Non
         await started(client)
         signal_to(server, signal.SIGTERM)
         await client.until(lambda: "Goodbye" in [type(frame).__name__ for frame in client.frames])
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get(f"{server.url}/healthz")
 
@@ -199,7 +199,7 @@ async def test_a_locked_store_is_one_line_and_status_1(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             out, err = await process.communicate()
         assert out == b""
         assert err.decode().startswith("threadwire: the store sqlite:///")
@@ -211,7 +211,7 @@ async def test_a_locked_store_is_one_line_and_status_1(tmp_path: Path) -> None:
 
 async def test_requests_are_logged_at_debug_and_probes_never(tmp_path: Path) -> None:
     async with serving(tmp_path, "quick", "--log-level", "debug") as server:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             await http.get(f"{server.url}/healthz?from=probe")
             await http.get(f"{server.url}/threads")
         assert await server.stop() == 0
@@ -271,7 +271,7 @@ async def test_what_fails_beside_the_connections_is_raised_and_ends_the_server(w
     running_application = application.running
     application.running = failing  # type: ignore[method-assign]
     server = QuietServer(application, drain_s=0, on_started=started.set)
-    with anyio.fail_after(20), socket.create_server(("127.0.0.1", 0)) as listener:
+    with anyio.fail_after(60), socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.ensure_future(server.serve([listener]))
         if when == "stopping":
             await started.wait()

@@ -41,10 +41,10 @@ async def test_application_works_where_another_one_mounts_it() -> None:
             yield
 
     outer = Starlette(routes=[Mount("/agents", inner)], lifespan=lifespan)
-    async with live_server(outer, lifespan="on") as (_, port), httpx.AsyncClient() as http:
+    async with live_server(outer, lifespan="on") as (_, port), httpx.AsyncClient(timeout=60) as http:
         url = f"127.0.0.1:{port}/agents"
         assert f"ws://{url}/ws" in (await http.get(f"http://{url}/about")).text
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with connect(f"ws://{url}/ws") as connection, connection.open("t") as thread:
                 await thread.send(threadwire.AddMessage.text("hello"))
                 await thread.idle()
@@ -54,7 +54,7 @@ async def test_application_works_where_another_one_mounts_it() -> None:
 
 @pytest.mark.spec("5.1")
 async def test_plain_request_to_the_websocket_is_told_what_it_is() -> None:
-    async with live_server(app()) as (_, port), httpx.AsyncClient() as http:
+    async with live_server(app()) as (_, port), httpx.AsyncClient(timeout=60) as http:
         response = await http.get(f"http://127.0.0.1:{port}/ws")
         assert response.status_code == 426
         assert response.headers["upgrade"] == "websocket"

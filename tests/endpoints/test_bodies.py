@@ -239,7 +239,7 @@ async def test_what_the_headers_tell_is_refused_before_the_body_has_come(
 
     headers = {"Content-Type": type, "Content-Length": str(length)}
     app = create_app(agents={"scripted": scripted}, store="memory:")
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with app.running(), client_of(app) as http:
             error = error_of(await http.post(path, content=never(), headers=headers), status)
     assert (error["code"], error["field"]) == (code, "body")
@@ -254,7 +254,7 @@ async def test_body_that_does_not_come_is_refused() -> None:
         await anyio.sleep_forever()
 
     app = http_application([Route("/things", hurried, methods=["POST"])], settings=Settings())
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with client_of(app) as http:
             error = error_of(await http.post("/things", content=never(), headers=JSON), 400)
     assert error == {

@@ -82,7 +82,7 @@ async def test_store_that_hangs_is_asked_once_and_the_server_not_ready() -> None
         app = http_application(health.routes(threads, check_s=0.02), settings=threads.settings)
         async with client_of(app) as http:
             store.answer = anyio.Event()
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 answers: list[httpx.Response] = []
 
                 async def probe() -> None:

@@ -113,7 +113,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
 def test_server_answers_as_the_document_says(case: Any, server: str) -> None:
-    response = case.call(base_url=server, timeout=20)
+    response = case.call(base_url=server, timeout=60)
     case.validate_response(
         response,
         checks=[

@@ -163,10 +163,10 @@ async def test_examples_do_what_they_show_when_they_are_pasted() -> None:
             run.state.setdefault("said", []).append(command.message.text)
 
     app = threadwire.create_app(agents={"echo": echo}, store="memory:")
-    async with live_server(app) as (_, port), httpx.AsyncClient() as http:
+    async with live_server(app) as (_, port), httpx.AsyncClient(timeout=60) as http:
         page = (await http.get(f"http://127.0.0.1:{port}/about")).text
         frames, python, shell = (unescape(code) for code in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL))
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             async with connect(f"ws://127.0.0.1:{port}/ws") as socket:
                 for line in frames.splitlines():
                     await socket.send(line)

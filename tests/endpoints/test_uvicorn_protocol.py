@@ -112,7 +112,7 @@ class Live:
 @contextlib.asynccontextmanager
 async def live(**config: Any) -> AsyncIterator[Live]:
     application = Application()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with live_server(application, ws=WebSocketProtocol, lifespan="off", **config) as (server, port):
             yield Live(application, server, port)
 

@@ -92,7 +92,7 @@ async def test_frames_of_one_message_are_carried_out_in_order() -> None:
 async def test_a_cancel_right_behind_its_command_stops_it() -> None:
     async with serving() as app, connected(app) as socket:
         socket.say(OPEN, command("c", "hang on"), {"type": "cancel", "thread": "t"})
-        with anyio.fail_after(1):
+        with anyio.fail_after(60):
             while not app.threads.loaded() or app.threads.loaded()[0].runner.busy:
                 await anyio.sleep(0.01)
         settled = [f.status for f in socket.frames if isinstance(f, CommandState)][-1]
@@ -129,7 +129,7 @@ async def test_closing_stops_updates_and_opening_again_resumes() -> None:
         await socket.until(Pong, nonce=1)
         other.say(OPEN, command("c", "one two three"))
         await other.until(CommandState, id="c", status="applied")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while app.threads.loaded()[0].runner.busy:
                 await asyncio.sleep(0)
         assert not any(isinstance(frame, Update) for frame in socket.frames)
@@ -147,12 +147,12 @@ async def test_a_slow_client_gets_several_frames_in_one_message_and_merged_updat
         slow.flowing.clear()
         fast.say(command("c", "count 500"))
         await fast.until(Run, run=None)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(isinstance(f, Run) and f.run and f.run.status == "completed" for f in fast.frames):
                 await asyncio.sleep(0.01)
         before = len(slow.messages)
         slow.flowing.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(isinstance(f, Run) and f.run and f.run.status == "completed" for f in slow.frames):
                 await asyncio.sleep(0.01)
         assert fold(slow) == fold(fast)

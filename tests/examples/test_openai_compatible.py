@@ -63,7 +63,7 @@ def fake(asked: list[Any]) -> Starlette:
 
 async def test_answers_are_streamed_from_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with live_server(fake(asked)) as (_, api_port):
             monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{api_port}/v1")
             monkeypatch.setenv("OPENAI_API_KEY", "key")

@@ -92,7 +92,7 @@ class Site:
 
     async def request(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         headers = {} if body is None else {"content-type": "application/json"}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60) as http:
             response = await http.request(method, path, content=body, headers=headers)
             return response.status_code, response.content
 

@@ -352,7 +352,7 @@ async def test_what_comes_along_reaches_the_graph(server: Server, pages: Browser
 async def post(server: Server, body: dict[str, Any], *, until: str) -> None:
     """Sends commands to the graph `context`, and goes away when a line of the answer has the text."""
     async with (
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(timeout=60) as http,
         http.stream("POST", f"{server.url}/agents/context/assistant", json=body) as answer,
     ):
         assert answer.status_code == 200

@@ -50,7 +50,7 @@ async def test_a_websocket_client_and_two_pages_see_one_state_throughout(
             await second.do("resume")
             await first.until(settled(first, 1))
             await second.until(settled(second, 1))
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while view.run is None or view.run.status != "completed":
                     await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()

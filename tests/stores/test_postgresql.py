@@ -221,11 +221,11 @@ async def test_a_queue_of_notifications_that_is_full_is_told_once_and_got_over(
         two.on_message = lambda message: heard.set()
         for _ in range(3):
             one.send("b", "lost")
-            await asyncio.wait_for(tries.acquire(), 5)
+            await asyncio.wait_for(tries.acquire(), 60)
         full = False
         while not heard.is_set():
             one.send("b", "news")
-            await asyncio.wait_for(tries.acquire(), 5)
+            await asyncio.wait_for(tries.acquire(), 60)
             with suppress(TimeoutError):
                 await asyncio.wait_for(heard.wait(), 1)
     (told,) = [each.getMessage() for each in caplog.records if each.name == "threadwire"]

@@ -64,7 +64,7 @@ class Socket:
 
     async def until(self, kind: type, **fields: Any) -> Any:
         """The first frame of that kind with these fields, waited for."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while True:
                 for frame in self.frames:
                     if isinstance(frame, kind) and all(getattr(frame, k) == v for k, v in fields.items()):
@@ -73,7 +73,7 @@ class Socket:
                 await self._news.wait()
 
     async def until_closed(self) -> dict[str, Any]:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while self.closed is None:
                 self._news.clear()
                 await self._news.wait()

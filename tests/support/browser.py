@@ -116,7 +116,7 @@ class Window:
             await self.page.locator(".agent-chips").get_by_role("button", name=agent, exact=True).click()
 
     async def online(self) -> None:
-        await self.page.locator(".badge.online").wait_for(timeout=20_000)
+        await self.page.locator(".badge.online").wait_for(timeout=60_000)
 
     @property
     def composer(self) -> Locator:
@@ -136,9 +136,9 @@ class Window:
 
     async def idle(self) -> None:
         """Waits until no run goes on and nothing is on its way."""
-        await self.page.locator(".delivery").wait_for(state="detached", timeout=20_000)
+        await self.page.locator(".delivery").wait_for(state="detached", timeout=60_000)
         await self.page.get_by_role("button", name="Stop", exact=True).wait_for(
-            state="detached", timeout=20_000
+            state="detached", timeout=60_000
         )
 
     async def texts(self) -> list[str]:
@@ -148,7 +148,7 @@ class Window:
         ).all_inner_texts()
         return [text.strip() for text in found]
 
-    async def until(self, expression: str, timeout_s: float = 15) -> None:
+    async def until(self, expression: str, timeout_s: float = 60) -> None:
         """Waits until a JavaScript expression is true; the page's policy forbids Playwright's own way."""
         with anyio.fail_after(timeout_s):
             while not await self.page.evaluate(expression):
@@ -182,7 +182,7 @@ class Window:
 async def window(browser: Browser, name: str, **context: Any) -> AsyncIterator[Window]:
     """A window with storage of its own. `name` is that of the screenshot, should the test fail."""
     opened = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(60_000)
     window = Window(await opened.new_page(), name)
     try:
         yield window

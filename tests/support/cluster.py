@@ -139,7 +139,7 @@ class Load:
                 continue
             node = self.dice.choice(live)
             try:
-                with anyio.fail_after(5):
+                with anyio.fail_after(5):  # it may be paused
                     client = await node.connect(self.dice.choice(("json", "msgpack")))
             except (OSError, TimeoutError, WebSocketException):
                 await asyncio.sleep(0.02)
@@ -214,7 +214,7 @@ class Load:
 
     # the end
 
-    async def finish(self, timeout_s: float = 60) -> None:
+    async def finish(self, timeout_s: float = 180) -> None:
         """No more is sent; returns when all is settled and every client has seen the end."""
         self._sending = False
         with anyio.fail_after(timeout_s):

@@ -78,8 +78,8 @@ class Reader:
             subscriber.drain()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits, 5 s at most, for frames that make `condition` true."""
-        with anyio.fail_after(5):
+        """Waits, a minute at most, for frames that make `condition` true."""
+        with anyio.fail_after(60):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -107,7 +107,7 @@ class Commands:
         return next(state for state in reversed(self.seen) if state.id == id)
 
     async def until(self, id: str, *statuses: str) -> CommandState:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while True:
                 for state in self.seen:
                     if state.id == id and state.status in statuses:

@@ -114,7 +114,7 @@ class GraphClient:
         await self.reader.until(condition)
 
     async def cancel(self) -> RunInfo:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             run = await self.thread.runner.cancel(None)
         assert run is not None
         await self.thread.flush()
@@ -221,7 +221,7 @@ class Hold:
         await self.go_on.wait()
 
     async def wait_reached(self) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await self.reached.wait()
 
 

@@ -27,7 +27,7 @@ Encoding: TypeAlias = Literal["json", "msgpack"]
 Frame: TypeAlias = dict[str, Any]
 
 SPEC: Final = Path(__file__).parents[2] / "protocol-spec"
-STEP_TIMEOUT_S: Final = 10
+STEP_TIMEOUT_S: Final = 60
 
 _ENDED: Final = ("completed", "failed", "cancelled")
 _SETTLED: Final = ("applied", "rejected", "cancelled")

@@ -28,7 +28,7 @@ import pytest
 GIVEN: Final = os.environ.get("THREADWIRE_TEST_POSTGRESQL")
 REQUIRED: Final = "postgresql" in os.environ.get("THREADWIRE_TEST_REQUIRES", "").split()
 
-_START_S: Final = 60
+_START_S: Final = 120
 
 
 class Server:

@@ -142,7 +142,7 @@ def tools_out_of_order() -> Any:
     @tool
     async def slow() -> str:
         """Slow."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await fast_is_done.wait()
         await anyio.lowlevel.checkpoint()
         return "slow"
@@ -477,7 +477,7 @@ def subgraph_beside_a_node_that_streams() -> Any:
     go_on = asyncio.Event()
 
     async def wait() -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await go_on.wait()
 
     async def tell() -> None:
@@ -507,7 +507,7 @@ def node_that_calls_tasks_while_it_streams() -> Any:
 
     def wait(event: asyncio.Event) -> Any:
         async def wait_for_it() -> None:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await event.wait()
 
         return wait_for_it

@@ -17,7 +17,7 @@ from threadwire.core.session import Rejected, ServerSession
 
 F = TypeVar("F", bound=ClientFrame)
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 class Peer:
@@ -62,7 +62,7 @@ async def scripted_server(
     """The URL of a server that plays the first script on its first connection, and so on.
 
     A connection stays open when its script is through. What a script raises is raised at the end,
-    and so is a connection too many or too few. All that is inside the block has ten seconds.
+    and so is a connection too many or too few. All that is inside the block has a minute.
     """
     failures: list[Exception] = []
     waiting = list(scripts)

@@ -61,7 +61,7 @@ class Server:
                 cwd=self._log.parent,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
             )
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not self.port or not await self._ready():
                 if self.process.returncode is not None:
                     raise RuntimeError(f"the server ended: {self.log()}")
@@ -90,14 +90,14 @@ class Server:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(signal_number)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             code = await self.process.wait()
         self.port = 0
         return code
 
     async def state(self, thread: str) -> dict[str, Any]:
         """`GET /threads/{id}/state`."""
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             answer = await http.get(f"{self.url}/threads/{thread}/state")
             answer.raise_for_status()
             return dict(answer.json())
@@ -113,6 +113,8 @@ class Server:
             subprotocols=[f"threadwire.v1.{encoding}"],  # type: ignore[list-item]
             max_size=None,
             compression=None,
+            open_timeout=60,
+            ping_interval=None,  # readers that stop answer nothing, and are what is tested
             close_timeout=1,
         )
         return Client(socket, encoding)
@@ -216,13 +218,13 @@ class Client:
                     self.errors.append(frame)
         return frames
 
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 20) -> None:
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 60) -> None:
         """Receives until the condition holds."""
         with anyio.fail_after(timeout_s):
             while not condition():
                 await self.receive()
 
-    async def until_run(self, thread: str, *statuses: str, timeout_s: float = 20) -> None:
+    async def until_run(self, thread: str, *statuses: str, timeout_s: float = 60) -> None:
         view = self.views[thread]
         await self.until(lambda: view.run is not None and view.run.status in statuses, timeout_s)
 

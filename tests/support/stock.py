@@ -153,7 +153,7 @@ class Page:
         kinds = ("finish", "error", "cancel") if self.is_data_stream else ("finish",)
         return sum(len(self.of(kind)) for kind in kinds)
 
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 20) -> None:
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 60) -> None:
         """Waits for events that make the condition true."""
         try:
             with anyio.fail_after(timeout_s):
@@ -204,7 +204,7 @@ class Browser:
         self._calls[id] = asyncio.get_running_loop().create_future()
         line = json.dumps({"id": id, "op": op, "page": page, **params})
         self._process.stdin.write(line.encode() + b"\n")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await self._calls[id]
 
     async def news(self) -> None:
@@ -256,7 +256,7 @@ async def browser() -> AsyncIterator[Browser]:
             assert process.stdin is not None
             process.stdin.close()
             try:
-                with anyio.fail_after(10):
+                with anyio.fail_after(60):
                     await process.wait()
             except TimeoutError:
                 process.kill()

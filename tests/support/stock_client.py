@@ -203,7 +203,7 @@ class Exchange:
     def json(self) -> Any:
         return json.loads(self.raw)
 
-    async def until(self, condition: Any, timeout_s: float = 10) -> None:
+    async def until(self, condition: Any, timeout_s: float = 60) -> None:
         """Waits until something has come that makes `condition` true."""
         with anyio.fail_after(timeout_s):
             while not condition():
@@ -211,7 +211,7 @@ class Exchange:
                 self._news.clear()
                 await self._news.wait()
 
-    async def end(self, timeout_s: float = 10) -> StreamReader:
+    async def end(self, timeout_s: float = 60) -> StreamReader:
         """The stream, once it has ended in order."""
         with anyio.fail_after(timeout_s):
             while not self.finished:

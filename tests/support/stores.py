@@ -52,7 +52,7 @@ STORES: Final[dict[str, Callable[[Path], OpenStore]]] = {
 """The stores that the contract suite runs over."""
 
 TAKEOVER: Final = encode_log(())
-TIMEOUT_S: Final = 30
+TIMEOUT_S: Final = 60
 
 
 def row(number: int) -> bytes:

@@ -30,12 +30,12 @@ class Stream:
             return True
         return False
 
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 20) -> None:
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 60) -> None:
         with anyio.fail_after(timeout_s):
             while not condition():
                 assert await self.read(), "the stream ended before"
 
-    async def end(self, timeout_s: float = 30) -> StreamReader:
+    async def end(self, timeout_s: float = 60) -> StreamReader:
         with anyio.fail_after(timeout_s):
             while await self.read():
                 pass
@@ -73,7 +73,7 @@ async def post(
 
 async def until_run(server: Server, thread: str, *statuses: str) -> dict[str, Any]:
     """`GET /state` once the thread's run is one of these."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             state = await server.state(thread)
             if state["run"] is not None and state["run"]["status"] in statuses:
@@ -106,12 +106,12 @@ class ChatStream:
             return True
         return False
 
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 20) -> None:
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 60) -> None:
         with anyio.fail_after(timeout_s):
             while not condition():
                 assert await self.read(), "the stream ended before"
 
-    async def end(self, timeout_s: float = 30) -> None:
+    async def end(self, timeout_s: float = 60) -> None:
         with anyio.fail_after(timeout_s):
             while await self.read():
                 pass

@@ -41,7 +41,7 @@ async def test_200_cuts_of_a_5000_token_run_are_resumed_exactly(tmp_path: Path, 
                     await asyncio.sleep(0)
                     cuts += 1
                 else:
-                    await client.until_run("t", "completed", timeout_s=60)
+                    await client.until_run("t", "completed", timeout_s=120)
                 await client.socket.close()
         assert view.snapshots == 1
         content = view.state["messages"][-1]["content"]

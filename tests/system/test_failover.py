@@ -83,7 +83,7 @@ async def test_with_a_synchronous_standby_nothing_is_lost_and_the_run_goes_on(
         await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.close()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not any(run is not None and run.status == "completed" for run in reader.runs):
                 await asyncio.sleep(0.05)
         assert reader.state["count"].split() == [str(number) for number in range(300)]
@@ -105,7 +105,7 @@ async def test_with_a_standby_that_lags_behind_clients_begin_anew_from_what_it_h
         primary.crash()
         standby.start()
         standby.promote()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not any(run is not None and run.status == "failed" for run in reader.runs):
                 await asyncio.sleep(0.05)
         assert snapshots(reader) == 2, "it led on from what is lost"

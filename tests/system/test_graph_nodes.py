@@ -81,7 +81,7 @@ async def until_slow(directory: Path, pid: int, timeout_s: float = 30) -> None:
 
 async def shown(client: Client) -> dict[str, Any]:
     view = await client.open("t")
-    await client.until_run("t", "completed", timeout_s=60)
+    await client.until_run("t", "completed", timeout_s=120)
     assert isinstance(view.state, dict)
     return view.state
 
@@ -126,7 +126,7 @@ async def test_a_paused_owners_checkpoint_is_an_orphan_that_nobody_reads(tmp_pat
             await client.until(
                 lambda: client.commands.get("c2") and client.commands["c2"].status == "applied", 60
             )
-            await client.until_run("t", "completed", timeout_s=60)
+            await client.until_run("t", "completed", timeout_s=120)
             await client.until(lambda: len(client.views["t"].state["messages"]) == 4, 60)
             state = client.views["t"].state
         assert state["steps"] == [*steps, "first", state["steps"][-1]]

@@ -114,7 +114,7 @@ class Streams:
 
 @asynccontextmanager
 async def streams(text: str, owner: Node, reader: Node) -> AsyncIterator[Streams]:
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         opened = Streams(http, owner, reader)
         try:
             await opened.open(text)
@@ -178,7 +178,7 @@ async def test_a_message_behind_a_run_that_its_server_could_not_end_is_answered_
     async with (
         nodes(tmp_path, 2, "--drain-s", "0.3", lease_s=5) as (owner, reader),
         owner.client() as client,
-        httpx.AsyncClient(timeout=30) as http,
+        httpx.AsyncClient(timeout=60) as http,
     ):
         await client.open("t")
         await client.say("t", "c", "hang on")
@@ -197,7 +197,7 @@ async def test_streams_of_both_nodes_agree_when_the_owner_hangs_past_its_lease_a
     async with (
         nodes(tmp_path, 2) as (owner, reader),
         streams("count 5000 every 10", owner, reader) as there,
-        httpx.AsyncClient(timeout=30) as http,
+        httpx.AsyncClient(timeout=60) as http,
         AsyncExitStack() as stack,
     ):
         here = []
@@ -223,7 +223,7 @@ async def test_streams_of_both_nodes_agree_when_the_owner_hangs_past_its_lease_a
 async def test_a_stream_of_a_killed_owner_never_looks_whole_and_the_rest_is_had_elsewhere(
     tmp_path: Path, protocol: str
 ) -> None:
-    async with nodes(tmp_path, 2) as (owner, other), httpx.AsyncClient(timeout=30) as http:
+    async with nodes(tmp_path, 2) as (owner, other), httpx.AsyncClient(timeout=60) as http:
         key = {"Idempotency-Key": "key"}
         asked = body("count 5000 every 10")
         with pytest.raises((httpx.TransportError, Broken)):

@@ -22,8 +22,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.spec("4.3"), pytest.mark.spec("4.6"
 LEASE_S = 1.0
 SECONDS = float(os.environ.get("THREADWIRE_TEST_NODES_S", "0"))
 """How long faults go on; 0 is once each."""
-SLACK_S = 1.0
-"""What a machine that runs other tests may add to each time."""
+SLACK_S = 10.0
+"""What a machine that runs other tests may add to each time; it stays below a heartbeat and the long lease."""
+LONG_LEASE_S = 30.0
 THREADS = [f"t{number}" for number in range(4)]
 FAULTS = ("kill", "pause", "deaf", "restart", "database")
 
@@ -83,7 +84,7 @@ async def test_faults_in_rotation_lose_nothing_that_was_shown_or_acknowledged(tm
 async def test_a_rolling_restart_is_a_short_reconnect(tmp_path: Path) -> None:
     url = new_database()
     async with (
-        cluster(tmp_path, url, 3, lease_s=5) as nodes,
+        cluster(tmp_path, url, 3, lease_s=LONG_LEASE_S) as nodes,
         Load(nodes, THREADS, dice=random.Random(5)) as load,
     ):
         await asyncio.sleep(1)

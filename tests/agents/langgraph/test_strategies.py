@@ -478,7 +478,7 @@ def subgraph_agent() -> LangGraphAgent:
 
 async def rest(client: GraphClient) -> None:
     """Answers whatever is asked, until nothing goes on any more."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while client.thread.runner.busy:
             if client.thread.waiting:
                 await client.thread.flush()

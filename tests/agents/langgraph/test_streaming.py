@@ -326,7 +326,7 @@ async def test_tokens_of_a_shared_subgraph_come_while_it_runs() -> None:
     shown = asyncio.Event()
 
     async def wait() -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await shown.wait()
 
     below = talking(["from", " below", wait, last_piece()])
@@ -351,7 +351,7 @@ async def test_a_graph_without_messages_shows_what_streams_beside_its_channels()
         answer: str
 
     async def wait() -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await shown.wait()
 
     model = ScriptedModel(script=[["forty", "-two", wait]])
@@ -450,7 +450,7 @@ async def test_two_clients_that_join_at_different_times_have_the_same() -> None:
     joined = asyncio.Event()
 
     async def wait() -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await joined.wait()
 
     async with talk_to(talking(["one", " two", wait, " three", last_piece()])) as talk:

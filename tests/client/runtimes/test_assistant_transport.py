@@ -89,7 +89,7 @@ def texts(runtime: AssistantTransportRuntime) -> list[str]:
 
 
 async def test_message_is_shown_at_once_and_stays_the_same_when_it_arrives() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url) as runtime:
             seen: list[list[str]] = []
             runtime.subscribe(lambda: seen.append([each.id for each in runtime.messages]))
@@ -145,7 +145,7 @@ async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(AssistantTransportRuntime, "_follow", late)  # it has no turn before who waits
     app = threadwire.create_app(agents={"slow": slow}, store="memory:")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with live_server(app) as (_, port), following(f"ws://127.0.0.1:{port}/ws") as runtime:
             await runtime.append("go")
             await runtime.wait(lambda: not runtime.pending_commands)
@@ -156,7 +156,7 @@ async def test_all_is_shown_when_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_two_runtimes_on_one_thread_see_each_other_live() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url) as here, following(url) as there:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(there.wait, lambda: there.is_running)
@@ -170,7 +170,7 @@ async def test_two_runtimes_on_one_thread_see_each_other_live() -> None:
 
 
 async def test_edit_takes_the_place_of_a_message_at_once() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url) as runtime:
             await runtime.append("one")
             await runtime.idle()
@@ -197,7 +197,7 @@ async def test_tool_is_executed_where_the_server_says_and_its_status_shown() -> 
         await go_on.wait()
         return {"found": args["x"] + 1}
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with (
             serving() as url,
             following(url) as other,
@@ -221,7 +221,7 @@ async def test_tool_that_fails_gives_an_error() -> None:
     def broken(args: Any) -> Any:
         raise RuntimeError("no network")
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url, tools={"search": broken}) as runtime:
             await runtime.append("tool search")
             await runtime.idle()
@@ -235,7 +235,7 @@ async def test_tool_whose_own_task_is_cancelled_gives_an_error() -> None:
         task.cancel()
         await task
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url, tools={"search": broken}) as runtime:
             await runtime.append("tool search")
             await runtime.idle()
@@ -254,7 +254,7 @@ async def test_tool_is_stopped_when_its_run_is() -> None:
         finally:
             stopped.set()
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url, tools={"search": slow}) as runtime:
             await runtime.append("tool search")
             await started.wait()
@@ -270,7 +270,7 @@ async def test_refused_command_is_told_and_no_longer_shown() -> None:
         told.append((error.code, len(commands)))
         update_state(lambda state: {**state, "title": "refused"})
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url, on_error=on_error) as runtime:
             with pytest.raises(CommandError) as caught:
                 await runtime.send_command({"type": "set-title"})
@@ -288,7 +288,7 @@ async def test_cancel_tells_what_was_pending() -> None:
     async def on_cancel(commands: list[Any], update_state: Any) -> None:
         told.append([each.message.text for each in commands])
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url, on_cancel=on_cancel) as runtime:
             await runtime.append("hang")
             await runtime.wait(lambda: texts(runtime)[-1:] == ["You said hang"])
@@ -301,7 +301,7 @@ async def test_cancel_tells_what_was_pending() -> None:
 
 
 async def test_failed_run_is_shown_where_the_agent_says_so() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, following(url) as runtime:
             await runtime.append("refuse")
             await runtime.idle()
@@ -321,7 +321,7 @@ async def test_thread_that_is_gone_disables_the_runtime() -> None:
             ready.set()
             await leave.wait()
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, anyio.create_task_group() as tasks:
             tasks.start_soon(connected, url)
             await ready.wait()
@@ -334,7 +334,7 @@ async def test_thread_that_is_gone_disables_the_runtime() -> None:
 
 
 async def test_misuse_is_refused() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with serving() as url, connect(url) as connection:
             with pytest.raises(InvalidAdapter) as caught:
                 AssistantTransportRuntime(connection, "t", converter=LangChainConverter(), tools={"x": 1})  # type: ignore[dict-item]

@@ -111,7 +111,7 @@ async def test_while_a_message_is_uploaded_another_can_be_written_but_not_sent()
     composer = runtime_of(got, adapter).composer
     composer.text = "one"
     await composer.add_attachment(TEXT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(composer.send)
             await adapter.sending.wait()
@@ -130,7 +130,7 @@ async def test_attachment_that_is_removed_during_the_upload_is_not_sent() -> Non
     composer = runtime_of(got, adapter).composer
     composer.text = "one"
     await composer.add_attachment(TEXT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(composer.send)
             await adapter.sending.wait()
@@ -159,7 +159,7 @@ async def test_cancelled_send_brings_the_draft_back() -> None:
     composer = runtime_of([], adapter).composer
     composer.text = "one"
     await composer.add_attachment(TEXT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(composer.send)
             await adapter.sending.wait()
@@ -174,7 +174,7 @@ async def test_reset_during_the_upload_sends_nothing() -> None:
     composer = runtime_of(got, adapter).composer
     composer.text = "one"
     await composer.add_attachment(TEXT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(composer.send)
             await adapter.sending.wait()
@@ -319,7 +319,7 @@ async def test_dictation_is_written_behind_the_text_until_it_is_stopped() -> Non
     composer.text = "Say:"
     seen: list[str] = []
     composer.subscribe(lambda: seen.append(composer.text))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(composer.dictate)
             await adapter.said.wait()

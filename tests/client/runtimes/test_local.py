@@ -307,7 +307,7 @@ async def test_plain_coroutine_function_is_a_model() -> None:
 
 async def test_cancel_keeps_what_is_written_and_stops_the_model() -> None:
     model = Hanging()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "Hi")
             await model.begun.wait()
@@ -322,7 +322,7 @@ async def test_cancel_keeps_what_is_written_and_stops_the_model() -> None:
 
 async def test_run_outlives_who_waits_for_it() -> None:
     model = Hanging()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(runtime.append, "Hi")
@@ -337,7 +337,7 @@ async def test_run_outlives_who_waits_for_it() -> None:
 async def test_leaving_ends_the_run_as_cancelled_and_keeps_it() -> None:
     model, log = Hanging(), []
     runtime = LocalRuntime(model, adapters=LocalAdapters(history=AppendOnly(log)))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "Hi")
             await model.begun.wait()
@@ -351,7 +351,7 @@ async def test_leaving_ends_the_run_as_cancelled_and_keeps_it() -> None:
 async def test_cancelling_the_block_ends_the_run_as_cancelled() -> None:
     model, log = Hanging(), []
     runtime = LocalRuntime(model, adapters=LocalAdapters(history=AppendOnly(log)))
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(60), anyio.CancelScope() as scope:
         async with runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "Hi")
             await model.begun.wait()
@@ -373,7 +373,7 @@ def test_runtime_can_be_made_before_there_is_an_event_loop() -> None:
 
 async def test_newer_run_ends_the_older_one_at_once() -> None:
     model = Hanging()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "one")
             await model.begun.wait()
@@ -390,7 +390,7 @@ async def test_newer_run_ends_the_older_one_at_once() -> None:
 
 async def test_reset_ends_the_run() -> None:
     model = Hanging()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "one")
             await model.begun.wait()
@@ -521,7 +521,7 @@ async def test_cancel_stops_the_tools() -> None:
     async def model(options: ChatModelRunOptions) -> Any:
         return asks(call("c1", "slow"))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, tools={"slow": slow}) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "Hi")
             await started.wait()
@@ -561,7 +561,7 @@ async def test_result_that_comes_while_the_model_writes_is_kept() -> None:
         await go_on.wait()
         yield asks(call("c1"))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.append, "Hi")
             await seen.wait()
@@ -581,7 +581,7 @@ async def test_feedback_during_a_run_is_kept() -> None:
             self.given.append((message_text(message), type, comment))
 
     model, feedback = Hanging(), Feedback()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, adapters=LocalAdapters(feedback=feedback)) as runtime:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(runtime.append, "Hi")
@@ -604,7 +604,7 @@ async def test_history_is_there_before_a_message_goes_to_its_end() -> None:
             await ready.wait()
             return tree
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(hello, adapters=LocalAdapters(history=Slow([]))) as runtime:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(runtime.append, "new")
@@ -684,7 +684,7 @@ async def test_thread_that_cannot_be_made_gives_the_message_back() -> None:
 
 async def test_queued_messages_go_one_after_the_other() -> None:
     model = Hanging()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, queue=True) as runtime:
             await runtime.append("one")
             await model.begun.wait()
@@ -731,7 +731,7 @@ async def test_speech_ends_when_it_is_stopped() -> None:
             spoken.append(text)
             await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(hello, adapters=LocalAdapters(speech=Speech())) as runtime:
             await runtime.append("Hi")
             async with anyio.create_task_group() as tasks:
@@ -868,7 +868,7 @@ async def test_cancellation_of_something_the_model_waits_for_ends_its_run_alone(
         if len(options.messages) == 1:
             await stray_cancellation()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model) as runtime:
             await runtime.append("one")
             assert last(runtime).status == IncompleteStatus("cancelled")
@@ -889,7 +889,7 @@ async def test_cancellation_of_something_a_tool_waits_for_is_its_error() -> None
     async def broken(arguments: Any) -> None:
         await stray_cancellation()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, tools={"broken": broken, "fine": fine}) as runtime:
             await runtime.append("go")
             first, second, answer = last(runtime).content
@@ -905,7 +905,7 @@ async def test_cancellation_of_something_the_history_waits_for_is_raised_as_an_e
         async def append(self, item: RepositoryItem) -> None:
             await stray_cancellation()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(hello, adapters=LocalAdapters(history=Broken([]))) as runtime:
             with pytest.raises(RuntimeError, match="cancelled"):
                 await runtime.append("one")
@@ -960,7 +960,7 @@ async def test_messages_that_are_sent_while_a_run_begins_keep_their_order() -> N
         await gate.wait()
         return text(f"to {message_text(options.messages[-1])}")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, queue=True, initialize=made.wait) as runtime:
             await runtime.append("one")
             await runtime.append("two")  # the first one's thread is being made: no run goes on yet
@@ -975,7 +975,7 @@ async def test_messages_that_are_sent_while_a_run_begins_keep_their_order() -> N
 async def test_queue_of_a_thread_that_was_replaced_is_empty_and_goes_on() -> None:
     model = Hanging()
     past = [{"role": "user", "content": "past"}, {"role": "assistant", "id": "a", "content": "answer"}]
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(model, initial_messages=past, queue=True) as runtime:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(runtime.reload, "a")
@@ -999,7 +999,7 @@ async def test_queued_message_whose_thread_cannot_be_made_lets_the_next_one_go()
         if tries == 1:
             raise OSError("down")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with LocalRuntime(hello, queue=True, initialize=make) as runtime:
             await runtime.append("one")
             await runtime.append("two")

@@ -47,7 +47,7 @@ async def talker(run: threadwire.Run) -> None:
 @asynccontextmanager
 async def serving() -> AsyncIterator[httpx.AsyncClient]:
     app = threadwire.create_app(agents={"talker": talker}, store="memory:")
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with (
             live_server(app) as (_, port),
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=None) as client,
@@ -120,10 +120,10 @@ async def test_title_is_the_agents_where_it_makes_one() -> None:
         return f"About {state['messages'][0]}"
 
     app = threadwire.create_app(agents={"titled": titled}, store="memory:")
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with (
             live_server(app) as (_, port),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
             connect(f"ws://127.0.0.1:{port}/ws") as connection,
             connection.open("t") as thread,
         ):
