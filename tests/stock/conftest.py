@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     require_packages()
-    async with running(tmp_path_factory.mktemp("server"), *AGENTS, "--on-disconnect", "1") as server:
+    async with running(tmp_path_factory.mktemp("server"), *AGENTS, "--on-disconnect", "60") as server:
         yield server
 
 
@@ -46,10 +46,16 @@ def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def transport(server: Server, protocol: str, **use: Any) -> dict[str, Any]:
-    """What a front-end developer gives `useAssistantTransportRuntime`."""
+def transport(
+    server: Server, protocol: str, *, on_disconnect: float | None = None, **use: Any
+) -> dict[str, Any]:
+    """What a front-end developer gives `useAssistantTransportRuntime`.
+
+    `on_disconnect` is how many seconds a run goes on alone, where that isn't a minute.
+    """
+    absence = "" if on_disconnect is None else f"&on_disconnect={on_disconnect}"
     return {
-        "api": f"{server.url}/assistant?protocol={protocol}",
+        "api": f"{server.url}/assistant?protocol={protocol}{absence}",
         "resumeApi": f"{server.url}/resume?protocol={protocol}",
         "protocol": protocol,
         **use,

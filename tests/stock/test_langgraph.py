@@ -95,7 +95,7 @@ async def test_tools_are_called_and_their_arguments_and_the_answer_grow(server: 
     assert len(shown) > len(page.calls)
     assert "**17.5 °C**" in page.texts[-1]
     texts = page.shown_texts(len(page.messages) - 1)
-    assert len(texts) > 3
+    assert len(texts) > 1
     assert grows(texts)
     await page.say(SUM)
     assert page.texts[-1].endswith("is **5**.")

@@ -45,12 +45,12 @@ async def test_a_page_reloaded_in_mid_answer_resumes_from_the_retained_state(
     server: Server, pages: Browser, listed: dict[str, Any]
 ) -> None:
     before = await pages.open(**listed)
-    thread = await started(before, "count 100 every 10")
+    thread = await started(before, "count 400 every 10")
     await before.close()
     after = await opened(pages, listed, thread)
     await after.do("resume")
     await after.until(lambda: after.ends == 1 and not after.running)
-    assert after.texts == ["count 100 every 10", "".join(f"{n} " for n in range(1, 101))]
+    assert after.texts == ["count 400 every 10", "".join(f"{n} " for n in range(1, 401))]
     assert after.errors == []
     assert after.shown["state"] == (await server.state(thread))["state"]
     asked, resumed = [event for event in after.of("request") if event["method"] == "POST"]

@@ -79,7 +79,7 @@ async def test_a_websocket_client_keeps_a_run_alive_that_the_page_has_left(
     server: Server, pages: Browser, protocol: str
 ) -> None:
     name = f"kept-{protocol}"
-    page = await pages.open(use=transport(server, protocol, body={"threadId": name}))
+    page = await pages.open(use=transport(server, protocol, on_disconnect=0.5, body={"threadId": name}))
     async with server.client() as client:
         view = await client.open(name)
         await page.send("count 250 every 10")

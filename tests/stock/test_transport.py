@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from tests.stock.conftest import transport
 from tests.support.server import Server
 from tests.support.stock import Browser, Page
 
@@ -47,7 +48,7 @@ async def test_a_message_is_answered_and_page_and_server_have_the_same_state(
 async def test_the_answer_grows_and_never_shrinks_and_the_question_never_goes(page: Page) -> None:
     await page.say("count 200 every 2")
     texts = page.shown_texts(1)
-    assert len(texts) > 20
+    assert len(texts) > 5, "a page that is slow sees some of the steps only"
     assert all(after.startswith(before) for before, after in itertools.pairwise(texts))
     assert texts[-1] == "".join(f"{n} " for n in range(1, 201))
     counts = [len(event["messages"]) for event in page.of("show")]
@@ -328,7 +329,10 @@ async def test_a_stop_takes_effect_at_once_and_the_next_message_works(server: Se
     assert page.shown["state"] == await server_state(server, page)
 
 
-async def test_a_run_that_nobody_comes_back_to_is_cancelled(server: Server, page: Page) -> None:
+async def test_a_run_that_nobody_comes_back_to_is_cancelled(
+    server: Server, pages: Browser, protocol: str
+) -> None:
+    page = await pages.open(use=transport(server, protocol, on_disconnect=0.5))
     await page.send("hang on")
     await page.until(lambda: page.texts[1:] == ["hang "])
     thread = await thread_of(page)

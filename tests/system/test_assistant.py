@@ -57,7 +57,7 @@ async def test_streams_and_websockets_show_the_same_and_nothing_is_compressed(
         final = (await server.state("t"))["state"]
         assert one.reader.state == two.reader.state == view.state == final
         assert one.text == "".join(f"{n} " for n in range(1, 301))
-        assert len(one.reader.states) > 30, "it streams"
+        assert len(one.reader.states) > 5, "it streams"
 
 
 @both

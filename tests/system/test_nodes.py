@@ -23,7 +23,7 @@ LEASE_S = 1.0
 SECONDS = float(os.environ.get("THREADWIRE_TEST_NODES_S", "0"))
 """How long faults go on; 0 is once each."""
 SLACK_S = 10.0
-"""What a machine that runs other tests may add to each time; it stays below a heartbeat and the long lease."""
+"""What a slow machine may add to each time: less than it takes until a heartbeat, or the long lease's end."""
 LONG_LEASE_S = 30.0
 THREADS = [f"t{number}" for number in range(4)]
 FAULTS = ("kill", "pause", "deaf", "restart", "database")
