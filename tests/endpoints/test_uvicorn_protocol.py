@@ -138,7 +138,8 @@ async def fill_for_good(writer: Writer) -> int:
             async with asyncio.timeout(0.1):
                 await resumed.wait()
         except TimeoutError:
-            return written
+            if not resumed.is_set():  # both come at once to a process that wasn't scheduled for so long
+                return written
 
 
 @pytest.mark.parametrize("deflate", [False, True])

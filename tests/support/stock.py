@@ -51,12 +51,12 @@ def _install() -> str | None:
         return None
     try:
         subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund", "--no-progress"],
+            ["npm", "ci", "--no-audit", "--no-fund", "--no-progress", "--fetch-retries=5"],
             cwd=STOCK,
             check=True,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         return f"npm could not install the stock packages: {str(error.stderr)[-500:]}"

@@ -24,6 +24,9 @@ pytestmark = [
 ]
 
 
+PATIENT = Settings(store_patience_s=60)
+
+
 @threadwire.agent
 async def counting(run: threadwire.Run) -> None:
     run.state["count"] = ""
@@ -73,7 +76,7 @@ async def test_with_a_synchronous_standby_nothing_is_lost_and_the_run_goes_on(
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     await connection.execute("SELECT pg_reload_conf()")
     await connection.close()
-    async with engine(counting, store=store(primary, standby)) as threads:
+    async with engine(counting, store=store(primary, standby), settings=PATIENT) as threads:
         reader = await begin(threads)
         await until_count(reader, 20)
         primary.crash()
@@ -83,7 +86,7 @@ async def test_with_a_synchronous_standby_nothing_is_lost_and_the_run_goes_on(
         await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.close()
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             while not any(run is not None and run.status == "completed" for run in reader.runs):
                 await asyncio.sleep(0.05)
         assert reader.state["count"].split() == [str(number) for number in range(300)]
@@ -95,8 +98,7 @@ async def test_with_a_standby_that_lags_behind_clients_begin_anew_from_what_it_h
     pair: tuple[Server, Server],
 ) -> None:
     primary, standby = pair
-    settings = Settings(store_patience_s=20)
-    async with engine(counting, store=store(primary, standby), settings=settings) as threads:
+    async with engine(counting, store=store(primary, standby), settings=PATIENT) as threads:
         reader = await begin(threads)
         await until_count(reader, 20)
         standby.crash()
@@ -105,7 +107,7 @@ async def test_with_a_standby_that_lags_behind_clients_begin_anew_from_what_it_h
         primary.crash()
         standby.start()
         standby.promote()
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             while not any(run is not None and run.status == "failed" for run in reader.runs):
                 await asyncio.sleep(0.05)
         assert snapshots(reader) == 2, "it led on from what is lost"
