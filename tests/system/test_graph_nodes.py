@@ -37,7 +37,8 @@ async def first(state: State):
 async def slow(state: State):
     with open("slow", "a") as file:
         file.write(f"{os.getpid()}\\n")
-    await asyncio.sleep(1.0)
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.02)
     return {"steps": [f"slow-{os.getpid()}"], "messages": [AIMessage(f"seen {len(state['messages'])}")]}
 
 
@@ -72,11 +73,16 @@ async def write_stale_checkpoint(url: str, directory: Path) -> None:
         assert "stale" in (await graph.aget_state(config)).values["steps"]
 
 
-async def until_slow(directory: Path, pid: int, timeout_s: float = 30) -> None:
+async def until_slow(directory: Path, pid: int, timeout_s: float = 60) -> None:
     """Returns once the process is in the midst of the slow step."""
     with anyio.fail_after(timeout_s):
         while not (directory / "slow").exists() or str(pid) not in (directory / "slow").read_text():
             await asyncio.sleep(0.02)
+
+
+def let_go(directory: Path) -> None:
+    """The slow step ends, wherever it is executed."""
+    (directory / "go").touch()
 
 
 async def shown(client: Client) -> dict[str, Any]:
@@ -103,6 +109,7 @@ async def test_a_paused_owners_checkpoint_is_an_orphan_that_nobody_reads(tmp_pat
             assert old.process is not None
             await until_slow(tmp_path, old.process.pid)
             old.pause()
+        let_go(tmp_path)
         async with new.client() as client:
             state = await shown(client)
         assert new.process is not None
@@ -162,6 +169,7 @@ async def test_http_streams_of_another_node_see_a_graph_to_its_end_though_its_ow
                 await owner.kill()
             else:
                 assert await owner.stop() == 0
+            let_go(tmp_path)
             for stream, thread in ((one, PROTOCOLS[0]), (two, PROTOCOLS[1])):
                 await stream.end()
                 assert stream.errors == []

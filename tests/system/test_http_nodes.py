@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.spec("14.14"),
 ]
 
-LEASE_S = 1.0
+LEASE_S = 2.0
 CHATS = ("data-stream", "ui-message-stream")
 
 

@@ -22,7 +22,7 @@ from threadwire.core.frames import Error, Tool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("7.5"), pytest.mark.spec("14.11")]
 
-LEASE_S = 1.0
+LEASE_S = 5.0
 TOOLS = """
 import threadwire
 
@@ -151,7 +151,7 @@ async def test_a_first_state_of_any_size_reaches_the_owner_of_a_thread_that_was_
 
 
 async def test_a_message_to_another_node_interrupts_an_abandoned_run_at_once(tmp_path: Path) -> None:
-    async with nodes(tmp_path, 2, lease_s=5) as ((owner, other), http, _):
+    async with nodes(tmp_path, 2) as ((owner, other), http, _):
         asked = body("hang on", threadId="t")
         async with post(owner, http, asked, query={"on_disconnect": "600"}) as stream:
             await stream.until(lambda: bool(stream.text))
@@ -164,7 +164,7 @@ async def test_a_message_to_another_node_interrupts_an_abandoned_run_at_once(tmp
 async def test_a_run_goes_on_while_it_is_read_on_any_node_and_ends_when_nobody_is_left(
     tmp_path: Path,
 ) -> None:
-    async with nodes(tmp_path, 3, "--on-disconnect", "0.5", lease_s=5) as ((owner, other, third), http, _):
+    async with nodes(tmp_path, 3, "--on-disconnect", "0.5") as ((owner, other, third), http, _):
         async with AsyncExitStack() as stack:
             async with post(owner, http, body("count 5000 every 10", threadId="t")) as first:
                 await first.until(lambda: bool(first.text))
@@ -177,7 +177,7 @@ async def test_a_run_goes_on_while_it_is_read_on_any_node_and_ends_when_nobody_i
 
 
 async def test_cancel_reaches_a_run_whose_owner_is_killed_or_hangs(tmp_path: Path) -> None:
-    async with nodes(tmp_path, 3) as ((first, second, other), http, _):
+    async with nodes(tmp_path, 3, lease_s=2) as ((first, second, other), http, _):
         for owner in (first, second):
             thread = f"t{owner.port}"
             async with owner.client() as client:
@@ -199,7 +199,7 @@ async def test_a_client_tool_is_executed_on_any_node_and_again_when_that_is_gone
     (tmp_path / "tools.py").write_text(TOOLS)
     target = f"{tmp_path / 'tools.py'}:asking"
     async with (
-        nodes(tmp_path, 3, lease_s=5, target=target) as ((owner, near, far), _, _),
+        nodes(tmp_path, 3, lease_s=2, target=target) as ((owner, near, far), _, _),
         owner.client() as watching,
         far.client() as later,
     ):
@@ -224,7 +224,7 @@ async def test_a_client_tool_is_executed_on_any_node_and_again_when_that_is_gone
 
 async def test_changes_of_the_thread_list_are_seen_on_every_node(tmp_path: Path) -> None:
     async with (
-        nodes(tmp_path, 2, lease_s=5) as ((owner, other), http, _),
+        nodes(tmp_path, 2) as ((owner, other), http, _),
         owner.client() as client,
         other.client() as follower,
     ):
