@@ -16,6 +16,7 @@ export default defineConfig({
         test: { name: "playground", include: ["playground/tests/**/*.test.{ts,tsx}"], environment: "happy-dom" },
       },
     ],
-    testTimeout: 20_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
   },
 });

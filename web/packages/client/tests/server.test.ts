@@ -69,7 +69,7 @@ async function kill(): Promise<void> {
 beforeAll(async () => {
   port = await freePort();
   await start();
-}, 60_000);
+}, 120_000);
 afterEach(() => {
   for (const connection of connections.splice(0)) connection.close();
 });
@@ -150,7 +150,7 @@ test("the server is killed in mid-answer, and everything is there again once it 
   expect(partial!.startsWith(seen)).toBe(true);
   expect([said, answer]).toEqual(["after the crash", "after the crash"]);
   expect(contents(end.state)).toHaveLength(4);
-}, 60_000);
+}, 120_000);
 
 test("history leads to the state, and thread records can be changed", async () => {
   const thread = open().open("history", { agent: "scripted" });

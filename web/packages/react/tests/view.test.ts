@@ -78,18 +78,16 @@ test("statuses follow the run and what is open", () => {
   expect(status({ messages, threadwire: { interrupts } })).toMatchObject({ reason: "interrupt" });
 });
 
-test("2,000 messages cost what the last sixty do", () => {
+test("of 2,000 messages none but the last sixty, and what changes, is converted", () => {
   const viewer = new Viewer(stateConverter());
   let state = conversation(2000);
   viewer.view(snapshot(state), NONE);
   const converted = new Set<unknown>();
-  const began = performance.now();
   for (let round = 0; round < 500; round++) {
     state = apply(state, [{ type: "append-text", path: ["messages", 1999, "content"], value: "x" }]);
     for (const each of viewer.view(snapshot(state), NONE).shown) converted.add(each);
   }
   expect(converted.size).toBe(59 + 500);
-  expect(performance.now() - began).toBeLessThan(2000);
 });
 
 test("calls of one id in a message are told apart, and the last keeps it", () => {
