@@ -39,7 +39,7 @@ $(PAGE): $(PACKAGES) $(WEB_SOURCES)
 	@cd web && THREADWIRE_WEB_OUT="$(CURDIR)/$(dir $(PAGE))" npm run --silent build -w playground -- --logLevel warn
 
 $(PACKAGES): web/package-lock.json
-	@cd web && npm ci --silent --no-audit --no-fund
+	@cd web && npm ci --silent --no-audit --no-fund --fetch-retries=5
 	@touch $@
 
 test-web: $(READY) $(PACKAGES)
