@@ -50,9 +50,11 @@ class _Selector(selectors.SelectSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._others = set(threading.enumerate())
+        """Threads that are no business of this loop's."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        beside_threads = threading.active_count() > 1
+        beside_threads = threading.active_count() > 1 and not self._others.issuperset(threading.enumerate())
         if timeout is None:
             events = super().select(_THREADS_S if beside_threads else 0)
             if not events:
