@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
-KILLS = int(os.environ.get("THREADWIRE_TEST_KILLS", "30")) // 3
+KILLS = int(os.environ.get("THREADWIRE_TEST_KILLS", "20")) // 3
 AGENT = "scripted=threadwire_agents.demos.scripted:scripted"
 
 

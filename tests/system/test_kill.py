@@ -15,7 +15,7 @@ from tests.support.server import Client, Server, View, running, user_messages
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = int(os.environ.get("THREADWIRE_TEST_KILLS", "30"))
+ROUNDS = int(os.environ.get("THREADWIRE_TEST_KILLS", "20"))
 
 
 async def test_kill_9_loses_nothing_shown_and_applies_each_acknowledged_command_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.server import Client, Server, View, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("15.8")]
 
-ROUNDS = min(int(os.environ.get("THREADWIRE_TEST_KILLS", "8")), 200)
+ROUNDS = min(int(os.environ.get("THREADWIRE_TEST_KILLS", "6")), 200)
 
 GRAPH = '''
 import asyncio
