@@ -375,6 +375,13 @@ class FollowedIntake(Intake):
         finally:
             thread.pins -= 1
 
+    def adopt(self, lost: Intake) -> list[tuple[str, Watcher]]:
+        if super().adopt(lost):
+            # What became of them is told after the state that shows it.
+            self._nodes.mark(self._followed)
+            self._nodes.wake_owner(self._followed)
+        return []
+
     def learned(self, state: CommandState) -> None:
         """Takes what the store says of a command that is watched."""
         before = self._known.get(state.id)
