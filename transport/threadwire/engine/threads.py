@@ -21,6 +21,7 @@ from ..core.operations import Json
 from .agent import Agent
 from .feed import Feeds
 from .guests import Guests
+from .intake import Watcher
 from .nodes import Nodes
 from .run import ended
 from .settings import Settings
@@ -56,7 +57,6 @@ class Threads:
         self._threads: dict[str, Thread] = {}
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
         self.nodes: Nodes | None = None
         """The others, where the store is one for many."""
         self._serving = AsyncExitStack()
@@ -72,7 +72,7 @@ class Threads:
         except BaseException:
             await self._end()
             raise
-        self._sweeper = self.spawn(self._sweep())
+        self.spawn(self._sweep())
         return self
 
     async def __aexit__(
@@ -329,11 +329,11 @@ class Threads:
         wait_s = _RELOAD_S
         while not self.draining:
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, 100 * _RELOAD_S)
+            wait_s = min(2 * wait_s, 10 * _RELOAD_S)
             try:
                 thread = await self._load(lost.id, None)
                 if thread is not None:
-                    await thread.intake.tell_adopted(thread.intake.adopt(lost.intake))
+                    self.watch_on(thread, lost)
             except StoreError:
                 continue
             except OtherName:
@@ -341,6 +341,23 @@ class Threads:
             except Refused as error:
                 logger.warning("thread %s can't be taken up: %s", lost.id, error)
             return
+
+    def watch_on(self, thread: Thread, lost: Thread) -> None:
+        """Has those who watched commands of a closed object told by another what becomes of these."""
+        adopted = thread.intake.adopt(lost.intake)
+        if adopted:
+            self.spawn(self._tell_adopted(thread, adopted))
+
+    async def _tell_adopted(self, thread: Thread, adopted: list[tuple[str, Watcher]]) -> None:
+        while not thread.closed:  # else whoever took its place has adopted them
+            try:
+                await thread.intake.tell_adopted(adopted)
+            except Moved:
+                return
+            except StoreError:
+                await asyncio.sleep(_RELOAD_S)
+            else:
+                return
 
     def _drop(self, thread: Thread) -> None:
         if self._threads.get(thread.id) is thread:
