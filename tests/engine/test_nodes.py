@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -15,12 +15,16 @@ from tests.support.engine import Commands, Reader, follow, say
 from tests.support.faulty_store import at_once
 from tests.support.shared_store import Hub, Links, NodeStore
 from tests.support.virtual_time import in_virtual_time
+from threadwire.core.codec import encode_log
 from threadwire.core.frames import Limits, Tool
+from threadwire.engine import signals
 from threadwire.engine.agent import Agent, as_agent
 from threadwire.engine.context import Sent
 from threadwire.engine.followed import Followed
+from threadwire.engine.runner import Runner
 from threadwire.engine.settings import Settings
 from threadwire.engine.shared import Place, Progress
+from threadwire.engine.signals import Row, Rows
 from threadwire.engine.threads import Threads, again
 
 
@@ -183,6 +187,27 @@ async def test_rows_that_come_late_twice_or_not_at_all_are_seen_once_and_in_orde
 
 
 @in_virtual_time
+async def test_a_row_of_an_earlier_owner_that_comes_late_is_passed_over() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "count 5")
+        await reader.until_run("completed")
+        followed = await other.get()
+        epoch, seq = followed.position
+        late = Row("t", epoch, seq, followed.version, encode_log(()))
+        hub.lease("t").until = -1
+        await hub.rob("t")
+        await followed.flush()
+        assert followed.epoch > epoch
+        readings = _count_readings(other.store)
+        hub.peers[owner.store.node].send(other.store.node, signals.write(Rows(rows=[late])) or "")
+        await asyncio.sleep(2)
+        assert len(readings) < 10, "it is read again and again"
+
+
+@in_virtual_time
 async def test_a_thread_made_anew_under_the_same_name_is_not_taken_for_the_one_before() -> None:
     hub = Hub()
     async with nodes(2, hub) as (owner, other):
@@ -301,6 +326,63 @@ async def test_all_that_a_crashed_node_had_is_taken_up_within_the_lease_and_a_se
                 await asyncio.sleep(0.05)
         assert hub.now() - began < 2 + 1
         assert all(len(node.threads.loaded()) > 10 for node in others), "one node has taken them all"
+
+
+@in_virtual_time
+async def test_a_thread_that_can_not_be_taken_up_at_first_is_taken_up_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(owner, "count 1000")
+        await reader.until_run("running")
+        owner.crash()
+        recover = Runner.recover
+
+        def fail(runner: Runner) -> None:
+            raise RuntimeError("it can't be read")
+
+        monkeypatch.setattr(Runner, "recover", fail)
+        await reader.until(lambda: bool(reader.lost_subscribers))
+        assert other.threads.loaded_as("t") is None, "what could not begin is used"
+        assert hub.owner("t") is None
+        monkeypatch.setattr(Runner, "recover", recover)
+        await asyncio.sleep(35)
+        reader = await follow(await other.get())
+        assert reader.runs[-1] is not None
+        assert reader.runs[-1].status == "failed"
+    assert "it can't be read" in caplog.text
+
+
+@in_virtual_time
+async def test_a_node_whose_own_leases_have_ended_does_not_look_for_orphans_again_and_again() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(1, hub) as (node,):
+        for number in range(20):
+            thread = await node.get(f"t{number}")
+            await thread.submit("c", say("hang"), strategy=None, watcher=Commands())
+        await asyncio.sleep(2)
+        looks: list[int] = []
+        orphans = node.store.orphans
+
+        async def counted(agents: Sequence[str], *, limit: int) -> list[str]:
+            found = await orphans(agents, limit=limit)
+            looks.append(len(found))
+            return found
+
+        async def nothing(epochs: Mapping[str, int]) -> set[str]:
+            await asyncio.sleep(0.1)
+            return set(epochs)
+
+        node.store.orphans = counted  # type: ignore[method-assign]
+        node.store.renew = nothing  # type: ignore[method-assign]
+        for lease in hub.leases.values():
+            lease.until = -1
+        await asyncio.sleep(5)
+        assert any(looks)
+        assert len(looks) < 20
 
 
 @in_virtual_time

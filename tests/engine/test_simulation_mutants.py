@@ -211,7 +211,7 @@ def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
         pass
 
     patch.setattr(FollowedIntake, "learned", learned)
-    patch.setattr(Nodes, "_watch_on", watch_on)
+    patch.setattr(Nodes, "watch_on", watch_on)
 
 
 def leaves_orphans(patch: Patch) -> None:

@@ -184,7 +184,7 @@ class Followed(Thread):
 
     def push(self, row: Row) -> bool:
         """Publishes a row of the bus; False where what leads to it has to be read."""
-        if row.epoch == self.epoch and row.version <= self.version:
+        if row.epoch < self.epoch or (row.epoch == self.epoch and row.version <= self.version):
             return True  # it came twice, or late
         # The version tells that there was nothing in between, no change of a run or command either.
         next = (self.version + 1, self._committed + 1, self.epoch)
@@ -200,7 +200,10 @@ class Followed(Thread):
     def push_early(self) -> bool:
         """Publishes what came over the bus too early; False where what leads to it has to be read."""
         early, self._early = self._early, []
-        return all(self.push(row) for row in sorted(early, key=lambda row: row.version))
+        lead_on = all(self.push(row) for row in sorted(early, key=lambda row: row.version))
+        # The others were durable when they came: what is read from here on has them, if the store has.
+        self._early.clear()
+        return lead_on
 
     def replay(self, rows: list[LogRow]) -> bool:
         """Goes on to a later moment of the past, with nobody there yet; whether the rows lead on."""

@@ -208,12 +208,12 @@ class Nodes:
             return None
         self._threads.put(new)
         new.take_over(old, resumes=new.position == place)
-        self._watch_on(new, old)
+        self.watch_on(new, old)
         self.mark(new)
         self.present(new)
         return new
 
-    def _watch_on(self, new: Thread, old: Thread) -> None:
+    def watch_on(self, new: Thread, old: Thread) -> None:
         """Has those who watched commands of a closed object told what becomes of these."""
         adopted = new.intake.adopt(old.intake)
         if not adopted:
@@ -249,7 +249,7 @@ class Nodes:
                 wait_s = min(2 * wait_s, _LONG_RETRY_S)
             else:
                 if thread is not None:
-                    self._watch_on(thread, old)
+                    self.watch_on(thread, old)
                 return
 
     def promote(self, followed: Followed) -> asyncio.Task[None]:
@@ -301,7 +301,7 @@ class Nodes:
             self._threads.spawn(self._watch_on_later(followed))
             await self._release(id, taken.epoch, parked=False)
             return
-        self._watch_on(thread, followed)
+        self.watch_on(thread, followed)
 
     async def hand_over(self, timeout_s: float) -> None:
         """Gives all threads to other nodes, each as soon as its run has ended or stopped."""
@@ -436,7 +436,7 @@ class Nodes:
             followed.reading = True
         try:
             found = await self._store.follow([followed.place for followed in batch], rows=_PAGE)
-        except StoreError as error:
+        except Exception as error:
             for followed, futures in zip(batch, waiting, strict=True):
                 _fail(futures, StoreUnavailable(str(error)))
                 if self._threads.loaded_as(followed.id) is followed:

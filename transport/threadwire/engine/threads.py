@@ -21,6 +21,7 @@ from ..core.operations import Json
 from .agent import Agent
 from .feed import Feeds
 from .guests import Guests
+from .intake import Watcher
 from .nodes import Nodes
 from .run import ended
 from .settings import Settings
@@ -202,7 +203,14 @@ class Threads:
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)
-        thread.runner.recover()
+        try:
+            thread.runner.recover()
+        except Exception:
+            self._drop(thread)
+            thread.close()
+            thread.runner.abandon()
+            thread.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            raise
         if self.draining:
             thread.runner.hold()
         return thread
@@ -327,13 +335,17 @@ class Threads:
     async def _take_up_again(self, lost: Thread) -> None:
         """Loads a thread that was given up: its commands are durable, and may wait for no client."""
         wait_s = _RELOAD_S
+        adopted: list[tuple[str, Watcher]] = []
         while not self.draining:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 100 * _RELOAD_S)
             try:
                 thread = await self._load(lost.id, None)
-                if thread is not None:
-                    await thread.intake.tell_adopted(thread.intake.adopt(lost.intake))
+                if thread is not None and self.nodes is not None:
+                    self.nodes.watch_on(thread, lost)
+                elif thread is not None:
+                    adopted += thread.intake.adopt(lost.intake)
+                    await thread.intake.tell_adopted(adopted)
             except StoreError:
                 continue
             except OtherName:
