@@ -126,6 +126,30 @@ async def test_a_thread_with_an_append_of_unknown_outcome_is_taken_under_a_new_e
     assert (await own(store)).epoch == again.epoch
 
 
+async def test_an_append_answered_after_its_thread_was_taken_anew_does_not_keep_the_next_from_being_written(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await own(store)
+    real = postgresql_queries.append
+    written, taken = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object) -> object:
+        outcomes = await real(*args)  # type: ignore[arg-type]
+        written.set()
+        await taken.wait()
+        return outcomes
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_queries, "append", slow)
+        writing = asyncio.ensure_future(write(store, owner.next()))
+        await written.wait()
+        again = await own(store)
+        taken.set()
+        assert await writing == [None]
+    assert again.epoch > owner.epoch
+    await again.write()
+
+
 async def test_an_append_that_can_not_be_written_leaves_those_beside_it_alone(store: PostgreSQLStore) -> None:
     owners = [await own(store, f"t{number}") for number in range(5)]
     entries = [owner.next() for owner in owners]

@@ -719,7 +719,7 @@ class Nodes:
         if not self._inbox:
             self._arrived.clear()
             await self._arrived.wait()
-        ids = [id for id in self._inbox if self._is_owned(id)]
+        ids = [id for id in self._inbox if self.owns(id)]
         self._inbox.clear()
         try:
             found = await self._store.arrivals(ids) if ids else {}
@@ -741,7 +741,8 @@ class Nodes:
             self._inbox.update(dict.fromkeys(ids))
             raise
 
-    def _is_owned(self, id: str) -> bool:
+    def owns(self, id: str) -> bool:
+        """Whether the thread is loaded here as its owner's."""
         thread = self._threads.loaded_as(id)
         return thread is not None and not isinstance(thread, Followed)
 

@@ -370,6 +370,7 @@ class _Open:
         entries = [job.entry for job in jobs if isinstance(job, _AppendJob)]
         versions = [self.versions.get(entry.thread) for entry in entries]
         written = iter(await queries.append(connection, entries, versions) if entries else ())
+        known = dict(zip((entry.thread for entry in entries), versions, strict=True))
         for job in jobs:
             if isinstance(job, _Renewal):
                 outcomes.append(await queries.renew(connection, *job.args))
@@ -379,8 +380,9 @@ class _Open:
                 outcomes.append(outcome)
                 continue
             outcomes.append(None)
-            if job.entry.thread in self.versions:
-                self.versions[job.entry.thread] = outcome
+            thread = job.entry.thread
+            if thread in self.versions and self.versions[thread] == known[thread]:  # else it was taken anew
+                self.versions[thread] = outcome
         return outcomes
 
     async def stop(self) -> None:
