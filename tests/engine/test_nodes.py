@@ -385,6 +385,23 @@ async def test_a_node_whose_own_leases_have_ended_does_not_look_for_orphans_agai
 
 
 @in_virtual_time
+async def test_a_long_outage_of_the_store_is_a_few_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    hub = Hub()
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        hub.out = True
+        await asyncio.sleep(600)
+        hub.out = False
+        await asyncio.sleep(10)
+        assert len(caplog.records) < 30
+        assert "renew: the store answers again" in caplog.text
+        await send(owner, "count 3")
+        await reader.until_run("completed")
+
+
+@in_virtual_time
 async def test_a_command_whose_owner_is_gone_is_done_by_the_node_that_took_it() -> None:
     hub = Hub(lease_s=2)
     async with nodes(2, hub) as (owner, other):

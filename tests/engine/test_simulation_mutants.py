@@ -114,6 +114,32 @@ def takes_rows_of_the_bus_as_they_come(patch: Patch) -> None:
     patch.setattr(Followed, "push", push)
 
 
+def overlooks_what_came_between_rows_of_the_bus(patch: Patch) -> None:
+    def push(followed: Followed, row: Any) -> bool:
+        if row.epoch == followed.epoch and row.version > followed.version and not followed.reading:
+            row = msgspec.structs.replace(row, version=followed.version + 1)
+        return real_push(followed, row)
+
+    real_push = Followed.push
+    patch.setattr(Followed, "push", push)
+
+
+def takes_rows_of_the_bus_under_any_epoch(patch: Patch) -> None:
+    def push(followed: Followed, row: Any) -> bool:
+        return real_push(followed, msgspec.structs.replace(row, epoch=followed.epoch))
+
+    real_push = Followed.push
+    patch.setattr(Followed, "push", push)
+
+
+def sends_rows_without_what_changed_beside_them(patch: Patch) -> None:
+    def wrote(guests: Guests, entry: Any) -> None:
+        real_wrote(guests, msgspec.structs.replace(entry, commands=(), run=None))
+
+    real_wrote = Guests.wrote
+    patch.setattr(Guests, "wrote", wrote)
+
+
 def overlooks_what_the_bus_lost(patch: Patch) -> None:
     async def look_at_followed(nodes: Nodes) -> None:
         pass
@@ -236,6 +262,9 @@ MUTANTS: tuple[Mutant, ...] = (
     answers_from_the_past,
     skips_rows_that_it_follows,
     takes_rows_of_the_bus_as_they_come,
+    overlooks_what_came_between_rows_of_the_bus,
+    takes_rows_of_the_bus_under_any_epoch,
+    sends_rows_without_what_changed_beside_them,
     overlooks_what_the_bus_lost,
     follows_on_under_the_old_epoch,
     trusts_its_lease_for_ever,

@@ -119,11 +119,17 @@ class Nodes:
         await self._bus.__aexit__(kind, error, trace)
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        name, said = work.__name__.strip("_"), ""
         while True:
             try:
                 await work()
+                if said:
+                    logger.info("%s: the store answers again", name)
+                said = ""
             except StoreError as error:
-                logger.warning("%s: %s", work.__name__.strip("_"), error)
+                if str(error) != said:  # an outage may be long
+                    said = str(error)
+                    logger.warning("%s: %s", name, said)
                 await asyncio.sleep(_RETRY_S)
             except Exception:
                 logger.exception("a fault of the server")
@@ -186,7 +192,7 @@ class Nodes:
         epoch, seq = old.position
         place = None if epoch is None else (epoch, seq)
         deadline = self._loop.time() + self._settings.store_patience_s
-        wait_s = 0.05
+        wait_s, said = 0.05, ""
         while True:
             try:
                 new = await self._begin_to_follow(old.id, place, old.run_info)
@@ -197,7 +203,9 @@ class Nodes:
                     old.dismiss("store-unavailable", message)
                     self._threads.spawn(self._watch_on_later(old))
                     raise
-                logger.warning("thread %s: %s", old.id, error)
+                if str(error) != said:
+                    said = str(error)
+                    logger.warning("thread %s: %s", old.id, said)
             except Refused:
                 old.dismiss("not-found", "the thread's agent is not served here")
                 raise
