@@ -221,6 +221,23 @@ async def test_a_thread_made_anew_under_the_same_name_is_not_taken_for_the_one_b
 
 
 @in_virtual_time
+async def test_a_follower_that_goes_on_from_the_past_shows_no_state_before_it_has_read_on() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await (await send(owner, "hello")).until("c1", "applied")
+        head = (await owner.get()).committed
+        record = await other.store.thread("t")
+        assert record is not None
+        assert other.threads.nodes is not None
+        behind = await other.threads.nodes._load_past(record, 0, None)
+        assert behind is not None
+        waiting = asyncio.ensure_future(behind.snapshot("json"))
+        await asyncio.sleep(1)
+        assert (behind.committed, waiting.done()) == (0, False)
+        await other.threads.nodes.read(behind)
+        assert (await waiting).seq == head > 0
+
+
+@in_virtual_time
 async def test_a_snapshot_is_the_owners_to_store() -> None:
     async with nodes(2, Hub()) as (owner, other):
         await owner.get()

@@ -23,6 +23,7 @@ from threadwire.engine.orphans import Orphans
 from threadwire.engine.runner import Runner
 from threadwire.engine.store import Append, Done
 from threadwire.engine.thread import Thread
+from threadwire.engine.threads import Threads
 
 SEEDS = 600
 """Within so many it is found out."""
@@ -230,14 +231,14 @@ async def _nothing(orphans: Orphans, ids: list[str]) -> None:
 
 
 def forgets_who_watches_when_the_role_changes(patch: Patch) -> None:
-    def watch_on(nodes: Nodes, new: Thread, old: Thread) -> None:
+    def watch_on(threads: Threads, thread: Thread, lost: Thread) -> None:
         pass
 
     def learned(intake: FollowedIntake, state: Any) -> None:
         pass
 
     patch.setattr(FollowedIntake, "learned", learned)
-    patch.setattr(Nodes, "watch_on", watch_on)
+    patch.setattr(Threads, "watch_on", watch_on)
 
 
 def leaves_orphans(patch: Patch) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..core.codec import UpdateEncoder, decode_log, encode_value
+from ..core.codec import Encoding, UpdateEncoder, decode_log, encode_value
 from ..core.document import Document
 from ..core.errors import CommandError, StoreUnavailable
 from ..core.frames import CommandState, RunInfo, Strategy, Tool
@@ -25,7 +25,7 @@ from .agent import Agent
 from .context import Sent
 from .history import History
 from .intake import Intake, Watcher, check_same
-from .message import Message, UpdateMessage
+from .message import Message, SnapshotMessage, UpdateMessage
 from .run import ended
 from .runner import Runner
 from .settings import Settings
@@ -118,6 +118,20 @@ class Followed(Thread):
     async def be_current(self) -> None:
         await self.flush()
 
+    def request_snapshot(
+        self, owner: object, encoding: Encoding, deliver: Callable[[SnapshotMessage], None]
+    ) -> None:
+        if self.version < 0:
+            # It goes on where an object before it was, and what has come since is about to be read.
+            self._snapshot_waiters[owner] = (encoding, deliver)
+        else:
+            super().request_snapshot(owner, encoding, deliver)
+
+    def _deliver_snapshots(self) -> None:
+        waiters, self._snapshot_waiters = self._snapshot_waiters, {}
+        for owner, (encoding, deliver) in waiters.items():
+            self.request_snapshot(owner, encoding, deliver)
+
     async def seed(self, state: dict[str, Json]) -> None:
         if not self.untouched:
             return
@@ -175,6 +189,8 @@ class Followed(Thread):
                 )
         for _, info in news:
             self._tell_run(info)
+        if whole:
+            self._deliver_snapshots()
         if progress.owner != self.owner:
             self.owner = progress.owner
             self._nodes.present(self)
@@ -377,6 +393,13 @@ class FollowedIntake(Intake):
                 self._nodes.mark(thread)
         finally:
             thread.pins -= 1
+
+    def adopt(self, lost: Intake) -> list[tuple[str, Watcher]]:
+        if super().adopt(lost):
+            # What became of them is told after the state that shows it.
+            self._nodes.mark(self._followed)
+            self._nodes.wake_owner(self._followed)
+        return []
 
     def learned(self, state: CommandState) -> None:
         """Takes what the store says of a command that is watched."""

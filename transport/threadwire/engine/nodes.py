@@ -23,7 +23,6 @@ from ..core.errors import Refused, StoreError, StoreUnavailable, WriteConflict
 from ..core.frames import RunInfo
 from . import signals
 from .followed import Followed
-from .intake import Watcher
 from .orphans import Orphans
 from .shared import Elsewhere, SharedStore
 from .signals import (
@@ -216,36 +215,13 @@ class Nodes:
             return None
         self._threads.put(new)
         new.take_over(old, resumes=new.position == place)
-        self.watch_on(new, old)
+        self._threads.watch_on(new, old)
         self.mark(new)
         self.present(new)
         return new
 
-    def watch_on(self, new: Thread, old: Thread) -> None:
-        """Has those who watched commands of a closed object told what becomes of these."""
-        adopted = new.intake.adopt(old.intake)
-        if not adopted:
-            return
-        if isinstance(new, Followed):
-            # What became of them is told after the state that shows it.
-            self.mark(new)
-            self.wake_owner(new)
-        else:
-            self._threads.spawn(self._tell_adopted(new, adopted))
-
-    async def _tell_adopted(self, new: Thread, adopted: list[tuple[str, Watcher]]) -> None:
-        while not new.closed:  # else whoever took its place has adopted them
-            try:
-                await new.intake.tell_adopted(adopted)
-            except Moved:
-                return
-            except StoreError:
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return
-
     async def _watch_on_later(self, old: Thread) -> None:
-        """The same where nothing could take its place."""
+        """Has those who watch commands of a closed object told of these once there is another."""
         wait_s = _RETRY_S
         while old.intake.watched:  # their connections may end
             try:
@@ -257,7 +233,7 @@ class Nodes:
                 wait_s = min(2 * wait_s, _LONG_RETRY_S)
             else:
                 if thread is not None:
-                    self.watch_on(thread, old)
+                    self._threads.watch_on(thread, old)
                 return
 
     def promote(self, followed: Followed) -> asyncio.Task[None]:
@@ -309,7 +285,7 @@ class Nodes:
             self._threads.spawn(self._watch_on_later(followed))
             await self._release(id, taken.epoch, parked=False)
             return
-        self.watch_on(thread, followed)
+        self._threads.watch_on(thread, followed)
 
     async def hand_over(self, timeout_s: float) -> None:
         """Gives all threads to other nodes, each as soon as its run has ended or stopped."""

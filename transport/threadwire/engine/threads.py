@@ -335,17 +335,13 @@ class Threads:
     async def _take_up_again(self, lost: Thread) -> None:
         """Loads a thread that was given up: its commands are durable, and may wait for no client."""
         wait_s = _RELOAD_S
-        adopted: list[tuple[str, Watcher]] = []
         while not self.draining:
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, 100 * _RELOAD_S)
+            wait_s = min(2 * wait_s, 10 * _RELOAD_S)
             try:
                 thread = await self._load(lost.id, None)
-                if thread is not None and self.nodes is not None:
-                    self.nodes.watch_on(thread, lost)
-                elif thread is not None:
-                    adopted += thread.intake.adopt(lost.intake)
-                    await thread.intake.tell_adopted(adopted)
+                if thread is not None:
+                    self.watch_on(thread, lost)
             except StoreError:
                 continue
             except OtherName:
@@ -353,6 +349,23 @@ class Threads:
             except Refused as error:
                 logger.warning("thread %s can't be taken up: %s", lost.id, error)
             return
+
+    def watch_on(self, thread: Thread, lost: Thread) -> None:
+        """Has those who watched commands of a closed object told by another what becomes of these."""
+        adopted = thread.intake.adopt(lost.intake)
+        if adopted:
+            self.spawn(self._tell_adopted(thread, adopted))
+
+    async def _tell_adopted(self, thread: Thread, adopted: list[tuple[str, Watcher]]) -> None:
+        while not thread.closed:  # else whoever took its place has adopted them
+            try:
+                await thread.intake.tell_adopted(adopted)
+            except Moved:
+                return
+            except StoreError:
+                await asyncio.sleep(_RELOAD_S)
+            else:
+                return
 
     def _drop(self, thread: Thread) -> None:
         if self._threads.get(thread.id) is thread:
