@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import threadwire
@@ -17,6 +18,7 @@ from tests.support.shared_store import Hub, Links, NodeStore
 from tests.support.virtual_time import in_virtual_time
 from threadwire.core.codec import encode_log
 from threadwire.core.frames import Limits, Tool
+from threadwire.core.operations import Set
 from threadwire.engine import signals
 from threadwire.engine.agent import Agent, as_agent
 from threadwire.engine.context import Sent
@@ -184,6 +186,31 @@ async def test_rows_that_come_late_twice_or_not_at_all_are_seen_once_and_in_orde
         for reader in readers:
             await reader.until_run("completed")
             assert reader.state["count"] == "".join(f"{number} " for number in range(30))
+
+
+@in_virtual_time
+async def test_a_row_is_not_shown_where_something_may_have_come_before_it() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "count 3")
+        await reader.until_run("completed")
+        followed = await other.get()
+        (epoch, seq), version = followed.position, followed.version
+        data = encode_log([Set(("shown",), True)])
+        unlike = {
+            "version": version + 2,
+            "seq": seq + 2,
+            "epoch": epoch + 1,
+        }  # its run's end, a row, an owner
+        for field, value in unlike.items():
+            row = Row("t", epoch, seq + 1, version + 1, data)
+            assert not followed.push(msgspec.structs.replace(row, **{field: value}))
+        for row in (Row("t", epoch - 1, seq + 1, version + 1, data), Row("t", epoch, seq + 1, version, data)):
+            assert followed.push(row), "there is nothing to be read for it"
+        followed.reading = True
+        followed.push(Row("t", epoch, seq + 1, version + 1, data))
+        assert followed.position == reader.position == (epoch, seq)
 
 
 @in_virtual_time

@@ -115,24 +115,6 @@ def takes_rows_of_the_bus_as_they_come(patch: Patch) -> None:
     patch.setattr(Followed, "push", push)
 
 
-def overlooks_what_came_between_rows_of_the_bus(patch: Patch) -> None:
-    def push(followed: Followed, row: Any) -> bool:
-        if row.epoch == followed.epoch and row.version > followed.version and not followed.reading:
-            row = msgspec.structs.replace(row, version=followed.version + 1)
-        return real_push(followed, row)
-
-    real_push = Followed.push
-    patch.setattr(Followed, "push", push)
-
-
-def takes_rows_of_the_bus_under_any_epoch(patch: Patch) -> None:
-    def push(followed: Followed, row: Any) -> bool:
-        return real_push(followed, msgspec.structs.replace(row, epoch=followed.epoch))
-
-    real_push = Followed.push
-    patch.setattr(Followed, "push", push)
-
-
 def sends_rows_without_what_changed_beside_them(patch: Patch) -> None:
     def wrote(guests: Guests, entry: Any) -> None:
         real_wrote(guests, msgspec.structs.replace(entry, commands=(), run=None))
@@ -263,8 +245,6 @@ MUTANTS: tuple[Mutant, ...] = (
     answers_from_the_past,
     skips_rows_that_it_follows,
     takes_rows_of_the_bus_as_they_come,
-    overlooks_what_came_between_rows_of_the_bus,
-    takes_rows_of_the_bus_under_any_epoch,
     sends_rows_without_what_changed_beside_them,
     overlooks_what_the_bus_lost,
     follows_on_under_the_old_epoch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import asyncpg
 import pytest
@@ -57,6 +58,39 @@ async def test_a_newer_schema_and_another_applications_tables_are_refused(
     await execute(other, "CREATE TABLE thread (id text)")
     with pytest.raises(StoreError, match="another application"):
         await PostgreSQLStore(other).__aenter__()
+
+
+async def test_a_store_whose_tables_are_being_filled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database()
+    monkeypatch.setattr(postgresql_schema, "LOCK", 7)  # the other is that of other tests, too
+    filling = await asyncpg.connect(url)
+    await filling.execute("SELECT pg_advisory_lock($1)", postgresql_schema.LOCK)
+    with pytest.raises(StoreUnavailable, match="another process has made or filled the database's tables"):
+        await PostgreSQLStore(url).__aenter__()
+    await filling.close()
+    async with PostgreSQLStore(url):
+        pass
+
+
+async def test_poolers_are_asked_for_no_settings_that_they_refuse(store: PostgreSQLStore) -> None:
+    settings: list[dict[str, str]] = []
+    real = asyncpg.connect
+
+    async def connect(url: str, **options: Any) -> Any:
+        settings.append(options.get("server_settings", {}))
+        return await real(url, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncpg, "connect", connect)
+        async with PostgreSQLStore(store.url):
+            pass
+    assert settings
+    assert all(set(each) <= {"application_name"} for each in settings)
+    for pooled in (True, False):
+        connection = await (store._opened().pool.acquire() if pooled else store._connect())
+        assert await connection.fetchval("SHOW lock_timeout") == "5s"
+        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "10s"
+        connection.terminate()
 
 
 async def test_a_migration_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
