@@ -373,6 +373,20 @@ async def test_all_that_a_crashed_node_had_is_taken_up_within_the_lease_and_a_se
 
 
 @in_virtual_time
+async def test_a_thread_that_a_node_has_without_knowing_is_taken_by_it_when_a_command_comes() -> None:
+    hub = Hub(lease_s=60)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        owner.crash()
+        hub.lease("t").until = -1
+        hub.take(other.store.node, "t", None, 0.0, True)  # whose answer was lost
+        await (await other.get()).flush()
+        await (await send(other, "hello")).until("c1", "applied")
+        await reader.until_run("completed")
+
+
+@in_virtual_time
 async def test_a_thread_that_can_not_be_taken_up_at_first_is_taken_up_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -191,8 +191,9 @@ class Followed(Thread):
             self._tell_run(info)
         if whole:
             self._deliver_snapshots()
-        if progress.owner != self.owner:
-            self.owner = progress.owner
+        owner = self._nodes.other(progress.owner)
+        if owner != self.owner:
+            self.owner = owner
             self._nodes.present(self)
             if self.intake.watched:
                 self._nodes.wake_owner(self)

@@ -468,6 +468,13 @@ class Nodes:
         if self._threads.loaded_as(followed.id) is followed:
             self.replace(followed)
 
+    def other(self, owner: str | None) -> str | None:
+        """The owner of a followed thread, as far as it is another node.
+
+        This node has it, unknowingly, where the answer was lost when it took it: it can take it again.
+        """
+        return None if owner == self.node else owner
+
     # what followers ask of owners
 
     def wake_owner(self, followed: Followed) -> None:
@@ -775,14 +782,15 @@ class Nodes:
             if standing is None:
                 self.mark(each)
                 continue
-            if standing.owner is not None:
+            owner = self.other(standing.owner)
+            if owner is not None:
                 # That a lease was not begun anew is seen as soon as it ends.
                 self._look_in_s = min(self._look_in_s, standing.lease_s + _SOON_S)
             elif each.owner is not None:
                 self._orphans.look()
-            if (standing.epoch, standing.version, standing.owner) != (each.epoch, each.version, each.owner):
+            if (standing.epoch, standing.version, owner) != (each.epoch, each.version, each.owner):
                 self.mark(each)
-            elif each.intake.watched and standing.owner is None:
+            elif each.intake.watched and owner is None:
                 self.promote(each)
             if say:
                 self._present_again(each)
