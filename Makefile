@@ -13,6 +13,7 @@ PAGE := transport/threadwire/endpoints/static/index.html
 PACKAGES := web/node_modules/.package-lock.json
 WEB_SOURCES = $(shell find web -name node_modules -prune -o -name dist -prune -o -name tests -prune -o -type f -print)
 NPM := $(shell command -v npm 2>/dev/null)
+NOT_INSTALLED := { echo 'Packages could not be installed: the setup needs a network, or an index that pip is told of.' >&2; exit 1; }
 
 .PHONY: help serve page test test-web check bench soak clean
 
@@ -33,13 +34,16 @@ endif
 	@$(RUN) server.py $(ARGS)
 
 page: $(PAGE)
+	@:
 
 $(PAGE): $(PACKAGES) $(WEB_SOURCES)
 	@echo 'Building the playground.'
 	@cd web && THREADWIRE_WEB_OUT="$(CURDIR)/$(dir $(PAGE))" npm run --silent build -w playground -- --logLevel warn
 
 $(PACKAGES): web/package-lock.json
-	@cd web && npm ci --silent --no-audit --no-fund
+	@echo 'Fetching what the TypeScript packages need.'
+	@cd web && npm ci --silent --no-audit --no-fund || \
+		{ echo 'npm could not install the packages; cd web && npm ci tells why.' >&2; exit 1; }
 	@touch $@
 
 test-web: $(READY) $(PACKAGES)
@@ -54,7 +58,7 @@ check: $(TOOLS)
 	$(RUN) -m mypy
 
 bench: $(TOOLS)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]' || $(NOT_INSTALLED)
 	$(RUN) -m benchmarks $(ARGS)
 
 soak: $(TOOLS)
@@ -73,10 +77,10 @@ $(READY): pyproject.toml
 		{ echo 'Python cannot make virtual environments here; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@echo 'Setting up $(VENV): once, and again when pyproject.toml changes.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demos]'
+	@THREADWIRE_PLAYGROUND=skip $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demos]' || $(NOT_INSTALLED)
 	@touch $@
 
 $(TOOLS): $(READY)
 	@echo 'Adding what tests and checks need.'
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]' || $(NOT_INSTALLED)
 	@touch $@

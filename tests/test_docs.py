@@ -1,4 +1,4 @@
-"""What `docs/python.md` says is done here as it is written."""
+"""What `docs/python.md` says is done here as it is written; and the links of all pages lead somewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from tests.support.live_server import live_server
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "python.md").read_text()
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("protocol-spec/**/*.md")),
+    *sorted(ROOT.glob("web/packages/*/README.md")),
+]
 
 
 def snippet(name: str) -> str:
@@ -58,3 +65,18 @@ def test_model_answers_and_its_messages_have_versions() -> None:
 
 def test_messages_are_kept_by_their_owner() -> None:
     assert run(snippet("mine.py")) == ["['hello', 'You said hello']"]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name of a page: its headings, as they are made into ids."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"(?:\]\(|src=\")(?!https?:)([^)\"#]*)(?:#([^)\"]+))?[)\"]", page.read_text())
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"

@@ -175,8 +175,8 @@ def test_what_make_is_told_to_do_it_knows() -> None:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_links_lead_to_files() -> None:
-    places = re.findall(r"\]\(([^):]+)\)", README) + re.findall(r"^\| `([\w./-]+)` \|", README, re.MULTILINE)
+def test_parts_of_the_project_are_where_it_says() -> None:
+    places = re.findall(r"^\| `([\w./-]+)` \|", README, re.MULTILINE)
     assert len(places) > 5
     for place in places:
         assert (ROOT / place).exists(), place

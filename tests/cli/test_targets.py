@@ -192,6 +192,15 @@ async def test_a_target_that_cannot_be_imported_is_said(project: Project, source
     assert said in str(error.value)
 
 
+async def test_a_framework_that_is_missing_is_said_with_what_adds_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("graphs.py", "import langgraph\n")
+    monkeypatch.setitem(sys.modules, "langgraph", None)  # as if it weren't installed
+    with pytest.raises(StartupError, match=r"; pip install 'threadwire\[langgraph\]' adds it$"):
+        await load("graphs.py:graph")
+
+
 async def test_a_factory_that_fails_is_said(project: Project) -> None:
     path = project("my_agents.py", "async def make():\n    raise OSError('no model')\n")
     with pytest.raises(StartupError) as error:

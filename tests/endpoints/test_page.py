@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 import threadwire
 from tests.support.http import http_client
 from tests.support.live_server import live_server
+from threadwire.endpoints.openapi import openapi
 from threadwire.version import __version__
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +90,15 @@ async def test_page_tells_agents_commands_store_and_version() -> None:
     for part in ("support", "billing", "set-title<b>", "title, color?", __version__, "store: memory"):
         assert part in text
     assert "internal notes" not in text
+
+
+async def test_page_names_every_route() -> None:
+    text = unescape((await page_of(agent("a"))).text)
+    own = [path for path in openapi()["paths"] if not path.startswith("/agents/")]
+    assert len(own) > 10
+    for path in own:
+        last = path.rpartition("/")[2]
+        assert path in text or f"/{last} " in text, path
 
 
 async def test_page_tells_the_address_that_the_client_used() -> None:

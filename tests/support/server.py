@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -230,7 +229,3 @@ class Client:
 def user_messages(state: Json) -> list[str]:
     """The ids of the users' messages that the scripted agent has put into a state."""
     return [message["id"] for message in (state or {}).get("messages", []) if message["role"] == "user"]
-
-
-def pretty(value: Any) -> str:
-    return json.dumps(value, indent=1, default=str)

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.project import Write, project_in
 from threadwire.cli import main as cli
 from threadwire.cli.errors import StartupError
 from threadwire.cli.plugins import Project
@@ -22,8 +23,6 @@ from threadwire.engine.agent import Agent
 from threadwire_agents.langgraph import config_file
 
 pytestmark = pytest.mark.anyio
-
-Write = Callable[[str, str], Path]
 
 
 class Hosted(Agent):
@@ -36,21 +35,8 @@ class Hosted(Agent):
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    known = set(sys.modules)
-
-    def write(name: str, source: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-        return path
-
-    yield write
-    for name in set(sys.modules) - known:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+    with project_in(tmp_path, monkeypatch) as write:
+        yield write
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ async def test_what_goes_wrong_over_a_pipe_is_one_line_and_a_status(tmp_path: Pa
             assert await chat(url, b"\xff\xfe") == (1, "", "threadwire: the input is no text\n")
         status, _, errors = await chat("http://127.0.0.1:1", "x")
         assert (status, errors.count("\n")) == (1, 1)
+        assert errors.startswith("threadwire: cannot connect to ws://127.0.0.1:1/ws: ")
 
 
 async def test_characters_that_the_output_cannot_have_are_replaced(

@@ -104,6 +104,14 @@ def find_project(path: Path) -> Project | None:
     return None
 
 
+def extra_of(module: str) -> str | None:
+    """What to install where the framework `module` is missing: a host of its name comes with an extra."""
+    for point in entry_points(group=HOSTS, name=module):
+        if point.dist is not None and module in (point.dist.metadata.get_all("Provides-Extra") or ()):
+            return f"{point.dist.name}[{module}]"
+    return None
+
+
 def _load(group: str) -> Iterator[Any]:
     for point in entry_points(group=group):
         try:

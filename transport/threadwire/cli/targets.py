@@ -26,7 +26,7 @@ from typing import Final
 
 from ..engine.agent import Agent, as_agent
 from .errors import StartupError, UsageError, reason
-from .plugins import Host, Project, find_project, hosts
+from .plugins import Host, Project, extra_of, find_project, hosts
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 _OURS: Final = ("threadwire", "threadwire_agents")
@@ -376,7 +376,10 @@ def _blaming(target: Target, what: str) -> Iterator[None]:
                 if _is_users(frame.f_code.co_filename)
             ][-1]
             where = f" ({file}, line {line})"
-        raise StartupError(f"{target.text}: {what}: {reason(error)}{where}") from error.with_traceback(trace)
+        extra = extra_of(error.name) if isinstance(error, ModuleNotFoundError) and error.name else None
+        hint = f"; pip install '{extra}' adds it" if extra else ""
+        said = f"{target.text}: {what}: {reason(error)}{where}{hint}"
+        raise StartupError(said) from error.with_traceback(trace)
 
 
 def _is_users(filename: str) -> bool:

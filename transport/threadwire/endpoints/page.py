@@ -118,6 +118,7 @@ _ROUTES: Final = (
     ("POST /threads/{id}/title", "has its agent title it"),
     ("POST /assistant", "stock AssistantTransport clients: commands in, the state out as it changes"),
     ("POST /resume, POST /initial-state", "brings them back to a run that goes on; /cancel stops it"),
+    ("POST /chat", "stock clients that keep the conversation themselves: messages in, one message out"),
     ("GET /schema", "JSON Schemas of all commands and frames"),
     ("GET /openapi.json", "all HTTP routes as OpenAPI"),
     ("GET /healthz, GET /readyz", "for probes"),

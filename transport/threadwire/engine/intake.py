@@ -82,6 +82,7 @@ class Intake:
             encoded = await self._encode(body)
             command = thread.agent.registry.read(body)
             submission = await self._make_durable(id, command, encoded, strategy, sent)
+            thread.check_open()  # else another object of it answers by now
             check_same(submission.record, encoded)
             given = self._answer(submission, command, watcher)
             if given is not None:

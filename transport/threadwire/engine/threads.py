@@ -57,7 +57,6 @@ class Threads:
         self._threads: dict[str, Thread] = {}
         self._loading: dict[str, asyncio.Task[Thread | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
         self.nodes: Nodes | None = None
         """The others, where the store is one for many."""
         self._serving = AsyncExitStack()
@@ -73,7 +72,7 @@ class Threads:
         except BaseException:
             await self._end()
             raise
-        self._sweeper = self.spawn(self._sweep())
+        self.spawn(self._sweep())
         return self
 
     async def __aexit__(

@@ -251,7 +251,6 @@ AssistantMessagePart: TypeAlias = (
     | DataMessagePart
     | GenerativeUIMessagePart
 )
-MessagePart: TypeAlias = UserMessagePart | AssistantMessagePart
 
 # attachments
 

@@ -48,7 +48,9 @@ def chat(settings: ChatSettings) -> int:
         else:
             anyio.run(_terminal, settings)
     except* (ConnectionClosed, Refused, ClientError) as group:
-        raise StartupError(printable(str(_first(group)))) from None
+        error = _first(group)
+        said = error.reason if isinstance(error, ConnectionClosed) and error.reason else str(error)
+        raise StartupError(printable(said)) from None
     except* BrokenPipeError:
         raise BrokenPipeError from None
     except* StartupError as group:

@@ -92,8 +92,6 @@ class TransportState:
 
 
 StateConverter: TypeAlias = Callable[[Json, ConnectionMetadata], TransportState]
-UpdateState: TypeAlias = Callable[[Callable[[Json], Json]], None]
-"""Puts what a function makes of the state in its place, until the server says something newer."""
 
 
 class AssistantTransportRuntime(ExternalStoreRuntime[ThreadMessage]):
