@@ -755,6 +755,22 @@ async def test_who_watches_a_command_is_told_of_it_however_often_the_thread_move
         await watcher.until("c2", "cancelled")
 
 
+@in_virtual_time
+async def test_who_watches_a_command_over_again_is_told_its_end_as_such() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        await follow(await other.get())
+        await (await send(owner, "hello")).until("c1", "applied")
+        first = await other.get()
+        watcher = await send(other, "hello")
+        assert watcher.of("c1") == ["applied"]
+        first.intake._watchers["c1"] = [watcher]  # as of an object that was lost before it could tell
+        other.threads.nodes._restart(first)  # type: ignore[union-attr]
+        await asyncio.sleep(3)
+        assert [(each.status, each.duplicate) for each in watcher.seen] == [("applied", True)] * 2
+
+
 def seeds(*texts: str) -> list[dict[str, Any]]:
     return [{"said": [text], "more": [text] * 3} for text in texts]
 

@@ -337,6 +337,8 @@ class FollowedIntake(Intake):
         self._followed = thread
         self._shared = store
         self._nodes = nodes
+        self._adopted: set[str] = set()
+        """Commands whose watchers may have been told by another object how they stand."""
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -396,7 +398,8 @@ class FollowedIntake(Intake):
             thread.pins -= 1
 
     def adopt(self, lost: Intake) -> list[tuple[str, Watcher]]:
-        if super().adopt(lost):
+        if adopted := super().adopt(lost):
+            self._adopted.update(id for id, _ in adopted)
             # What became of them is told after the state that shows it.
             self._nodes.mark(self._followed)
             self._nodes.wake_owner(self._followed)
@@ -406,6 +409,9 @@ class FollowedIntake(Intake):
         """Takes what the store says of a command that is watched."""
         before = self._known.get(state.id)
         if state.id in self._watchers and (before is None or before.status != state.status):
+            if state.id in self._adopted:
+                self._adopted.discard(state.id)
+                state = msgspec.structs.replace(state, duplicate=True)
             self._known[state.id] = state
             self.tell(state)
 
