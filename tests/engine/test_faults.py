@@ -136,6 +136,34 @@ async def test_a_store_that_is_out_for_long_ends_the_run_and_what_was_acknowledg
 
 
 @in_virtual_time
+async def test_who_watches_a_command_is_told_its_end_though_it_can_not_be_read_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = FaultyStore()
+    async with engine(ledger, store=store) as threads:
+        thread, watcher = await threads.get("t"), Commands()
+        await thread.submit("a", say("hang"), strategy=None, watcher=Commands())
+        await settle()
+        await thread.submit("b", say("b"), strategy=None, watcher=watcher)
+        await settle()
+        failures = [StoreUnavailable("not now") for _ in range(2)]
+        read = store.command
+
+        async def command(thread: str, id: str) -> Any:
+            if failures:
+                raise failures.pop()
+            return await read(thread, id)
+
+        monkeypatch.setattr(store, "command", command)
+        store.faults.unknown = 1  # it is written that "b" was cancelled, and nobody here knows
+        with pytest.raises(StoreUnavailable):
+            await thread.runner.cancel(None)
+        store.faults.unknown = 0
+        await watcher.until("b", "cancelled")
+        assert not failures
+
+
+@in_virtual_time
 async def test_a_store_that_stays_out_is_asked_ever_less_often_and_heard_of_in_the_end() -> None:
     store = FaultyStore()
     async with engine(ledger, store=store) as threads:

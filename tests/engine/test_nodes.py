@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import threadwire
@@ -15,12 +16,17 @@ from tests.support.engine import Commands, Reader, follow, say
 from tests.support.faulty_store import at_once
 from tests.support.shared_store import Hub, Links, NodeStore
 from tests.support.virtual_time import in_virtual_time
+from threadwire.core.codec import encode_log
 from threadwire.core.frames import Limits, Tool
+from threadwire.core.operations import Set
+from threadwire.engine import signals
 from threadwire.engine.agent import Agent, as_agent
 from threadwire.engine.context import Sent
 from threadwire.engine.followed import Followed
+from threadwire.engine.runner import Runner
 from threadwire.engine.settings import Settings
 from threadwire.engine.shared import Place, Progress
+from threadwire.engine.signals import Row, Rows
 from threadwire.engine.threads import Threads, again
 
 
@@ -183,6 +189,52 @@ async def test_rows_that_come_late_twice_or_not_at_all_are_seen_once_and_in_orde
 
 
 @in_virtual_time
+async def test_a_row_is_not_shown_where_something_may_have_come_before_it() -> None:
+    async with nodes(2, Hub()) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "count 3")
+        await reader.until_run("completed")
+        followed = await other.get()
+        (epoch, seq), version = followed.position, followed.version
+        data = encode_log([Set(("shown",), True)])
+        unlike = {
+            "version": version + 2,
+            "seq": seq + 2,
+            "epoch": epoch + 1,
+        }  # its run's end, a row, an owner
+        for field, value in unlike.items():
+            row = Row("t", epoch, seq + 1, version + 1, data)
+            assert not followed.push(msgspec.structs.replace(row, **{field: value}))
+        for row in (Row("t", epoch - 1, seq + 1, version + 1, data), Row("t", epoch, seq + 1, version, data)):
+            assert followed.push(row), "there is nothing to be read for it"
+        followed.reading = True
+        followed.push(Row("t", epoch, seq + 1, version + 1, data))
+        assert followed.position == reader.position == (epoch, seq)
+
+
+@in_virtual_time
+async def test_a_row_of_an_earlier_owner_that_comes_late_is_passed_over() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get(), "msgpack")
+        await send(owner, "count 5")
+        await reader.until_run("completed")
+        followed = await other.get()
+        epoch, seq = followed.position
+        late = Row("t", epoch, seq, followed.version, encode_log(()))
+        hub.lease("t").until = -1
+        await hub.rob("t")
+        await followed.flush()
+        assert followed.epoch > epoch
+        readings = _count_readings(other.store)
+        hub.peers[owner.store.node].send(other.store.node, signals.write(Rows(rows=[late])) or "")
+        await asyncio.sleep(2)
+        assert len(readings) < 10, "it is read again and again"
+
+
+@in_virtual_time
 async def test_a_thread_made_anew_under_the_same_name_is_not_taken_for_the_one_before() -> None:
     hub = Hub()
     async with nodes(2, hub) as (owner, other):
@@ -318,6 +370,93 @@ async def test_all_that_a_crashed_node_had_is_taken_up_within_the_lease_and_a_se
                 await asyncio.sleep(0.05)
         assert hub.now() - began < 2 + 1
         assert all(len(node.threads.loaded()) > 10 for node in others), "one node has taken them all"
+
+
+@in_virtual_time
+async def test_a_thread_that_a_node_has_without_knowing_is_taken_by_it_when_a_command_comes() -> None:
+    hub = Hub(lease_s=60)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        owner.crash()
+        hub.lease("t").until = -1
+        hub.take(other.store.node, "t", None, 0.0, True)  # whose answer was lost
+        await (await other.get()).flush()
+        await (await send(other, "hello")).until("c1", "applied")
+        await reader.until_run("completed")
+
+
+@in_virtual_time
+async def test_a_thread_that_can_not_be_taken_up_at_first_is_taken_up_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = Hub(lease_s=2)
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        await send(owner, "count 1000")
+        await reader.until_run("running")
+        owner.crash()
+        recover = Runner.recover
+
+        def fail(runner: Runner) -> None:
+            raise RuntimeError("it can't be read")
+
+        monkeypatch.setattr(Runner, "recover", fail)
+        await reader.until(lambda: bool(reader.lost_subscribers))
+        assert other.threads.loaded_as("t") is None, "what could not begin is used"
+        monkeypatch.setattr(Runner, "recover", recover)
+        await asyncio.sleep(35)
+        reader = await follow(await other.get())
+        assert reader.runs[-1] is not None
+        assert reader.runs[-1].status == "failed"
+    assert "it can't be read" in caplog.text
+
+
+@in_virtual_time
+async def test_a_node_whose_own_leases_have_ended_does_not_look_for_orphans_again_and_again() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(1, hub) as (node,):
+        for number in range(20):
+            thread = await node.get(f"t{number}")
+            await thread.submit("c", say("hang"), strategy=None, watcher=Commands())
+        await asyncio.sleep(2)
+        looks: list[int] = []
+        orphans = node.store.orphans
+
+        async def counted(agents: Sequence[str], *, limit: int) -> list[str]:
+            found = await orphans(agents, limit=limit)
+            looks.append(len(found))
+            return found
+
+        async def nothing(epochs: Mapping[str, int]) -> set[str]:
+            await asyncio.sleep(0.1)
+            return set(epochs)
+
+        node.store.orphans = counted  # type: ignore[method-assign]
+        node.store.renew = nothing  # type: ignore[method-assign]
+        for lease in hub.leases.values():
+            lease.until = -1
+        await asyncio.sleep(5)
+        assert any(looks)
+        assert len(looks) < 20
+
+
+@in_virtual_time
+async def test_a_long_outage_of_the_store_is_a_few_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    hub = Hub()
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        reader = await follow(await other.get())
+        hub.out = True
+        await asyncio.sleep(600)
+        hub.out = False
+        await asyncio.sleep(10)
+        assert len(caplog.records) < 30
+        assert "renew: the store answers again" in caplog.text
+        await send(owner, "count 3")
+        await reader.until_run("completed")
 
 
 @in_virtual_time
@@ -614,6 +753,22 @@ async def test_who_watches_a_command_is_told_of_it_however_often_the_thread_move
         assert (await other.get()).intake.watched == ("c2",)
         await (await owner.get()).runner.cancel(None)
         await watcher.until("c2", "cancelled")
+
+
+@in_virtual_time
+async def test_who_watches_a_command_over_again_is_told_its_end_as_such() -> None:
+    hub = Hub(links=Links(delays_s=(0.01,)))
+    async with nodes(2, hub) as (owner, other):
+        await owner.get()
+        await follow(await other.get())
+        await (await send(owner, "hello")).until("c1", "applied")
+        first = await other.get()
+        watcher = await send(other, "hello")
+        assert watcher.of("c1") == ["applied"]
+        first.intake._watchers["c1"] = [watcher]  # as of an object that was lost before it could tell
+        other.threads.nodes._restart(first)  # type: ignore[union-attr]
+        await asyncio.sleep(3)
+        assert [(each.status, each.duplicate) for each in watcher.seen] == [("applied", True)] * 2
 
 
 def seeds(*texts: str) -> list[dict[str, Any]]:

@@ -116,6 +116,14 @@ def takes_rows_of_the_bus_as_they_come(patch: Patch) -> None:
     patch.setattr(Followed, "push", push)
 
 
+def sends_rows_without_what_changed_beside_them(patch: Patch) -> None:
+    def wrote(guests: Guests, entry: Any) -> None:
+        real_wrote(guests, msgspec.structs.replace(entry, commands=(), run=None))
+
+    real_wrote = Guests.wrote
+    patch.setattr(Guests, "wrote", wrote)
+
+
 def overlooks_what_the_bus_lost(patch: Patch) -> None:
     async def look_at_followed(nodes: Nodes) -> None:
         pass
@@ -238,6 +246,7 @@ MUTANTS: tuple[Mutant, ...] = (
     answers_from_the_past,
     skips_rows_that_it_follows,
     takes_rows_of_the_bus_as_they_come,
+    sends_rows_without_what_changed_beside_them,
     overlooks_what_the_bus_lost,
     follows_on_under_the_old_epoch,
     trusts_its_lease_for_ever,

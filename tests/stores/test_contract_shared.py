@@ -144,6 +144,16 @@ async def test_a_parked_thread_is_taken_again_by_its_node_without_a_new_epoch(
     assert (await take(nodes[2])).epoch > owner.epoch
 
 
+async def test_a_released_thread_gets_no_lease_from_a_renewal_that_comes_after(nodes: Nodes) -> None:
+    for parked in (True, False):
+        owner = await take(nodes[0])
+        await nodes[0].release("t", owner.epoch, parked=parked)
+        assert await nodes[0].renew({"t": owner.epoch}) == set()
+        (standing,) = await nodes[1].standings(["t"])
+        assert standing.owner is None
+    assert await nodes[0].renew({"t": (await take(nodes[0])).epoch}) == {"t"}
+
+
 async def test_orphans_are_threads_with_something_to_do_that_no_node_has(nodes: Nodes) -> None:
     names = ("idle", "queued", "running", "waiting", "parked", "parked-queued")
     owners = {name: await take(nodes[0], name) for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import asyncpg
 import pytest
@@ -57,6 +58,39 @@ async def test_a_newer_schema_and_another_applications_tables_are_refused(
     await execute(other, "CREATE TABLE thread (id text)")
     with pytest.raises(StoreError, match="another application"):
         await PostgreSQLStore(other).__aenter__()
+
+
+async def test_a_store_whose_tables_are_being_filled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database()
+    monkeypatch.setattr(postgresql_schema, "LOCK", 7)  # the other is that of other tests, too
+    filling = await asyncpg.connect(url)
+    await filling.execute("SELECT pg_advisory_lock($1)", postgresql_schema.LOCK)
+    with pytest.raises(StoreUnavailable, match="another process has made or filled the database's tables"):
+        await PostgreSQLStore(url).__aenter__()
+    await filling.close()
+    async with PostgreSQLStore(url):
+        pass
+
+
+async def test_poolers_are_asked_for_no_settings_that_they_refuse(store: PostgreSQLStore) -> None:
+    settings: list[dict[str, str]] = []
+    real = asyncpg.connect
+
+    async def connect(url: str, **options: Any) -> Any:
+        settings.append(options.get("server_settings", {}))
+        return await real(url, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncpg, "connect", connect)
+        async with PostgreSQLStore(store.url):
+            pass
+    assert settings
+    assert all(set(each) <= {"application_name"} for each in settings)
+    for pooled in (True, False):
+        connection = await (store._opened().pool.acquire() if pooled else store._connect())
+        assert await connection.fetchval("SHOW lock_timeout") == "5s"
+        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "10s"
+        connection.terminate()
 
 
 async def test_a_migration_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +158,30 @@ async def test_a_thread_with_an_append_of_unknown_outcome_is_taken_under_a_new_e
     again = await own(store)
     assert again.epoch > owner.epoch
     assert (await own(store)).epoch == again.epoch
+
+
+async def test_an_append_answered_after_its_thread_was_taken_anew_does_not_keep_the_next_from_being_written(
+    store: PostgreSQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await own(store)
+    real = postgresql_queries.append
+    written, taken = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object) -> object:
+        outcomes = await real(*args)  # type: ignore[arg-type]
+        written.set()
+        await taken.wait()
+        return outcomes
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_queries, "append", slow)
+        writing = asyncio.ensure_future(write(store, owner.next()))
+        await written.wait()
+        again = await own(store)
+        taken.set()
+        assert await writing == [None]
+    assert again.epoch > owner.epoch
+    await again.write()
 
 
 async def test_an_append_that_can_not_be_written_leaves_those_beside_it_alone(store: PostgreSQLStore) -> None:

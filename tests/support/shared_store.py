@@ -220,7 +220,8 @@ class Hub:
         held = set()
         for thread, epoch in epochs.items():
             entry, lease = self.disk._threads.get(thread), self.lease(thread)
-            if entry is not None and entry.epoch == epoch and lease.owner == node:
+            mine = lease.owner == node and not lease.parked
+            if entry is not None and entry.epoch == epoch and mine:
                 lease.until = self.now() + self.lease_s
                 held.add(thread)
         return held

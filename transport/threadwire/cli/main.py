@@ -277,6 +277,8 @@ async def _serve_until_stopped(settings: ServeSettings) -> int:
                 (lambda: _announce(settings, list(agents), listeners)) if given is None else given.started
             ),
         )
+        if given is not None:
+            given.watch(server.stop)
         try:
             await server.serve(listeners)
         except StoreError as error:

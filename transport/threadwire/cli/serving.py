@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -176,10 +177,28 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        with super().capture_signals():
+        with super().capture_signals(), self._hangup_captured():
             yield
             # uvicorn would raise them again, and the process would end by a signal.
             self._captured_signals.clear()
+
+    @contextlib.contextmanager
+    def _hangup_captured(self) -> Generator[None, None, None]:
+        """The end of the terminal, too, is a reason to stop in order, unless it is to be outlived."""
+        number = getattr(signal, "SIGHUP", None)
+        main = threading.current_thread() is threading.main_thread()
+        if number is None or not main or signal.getsignal(number) is signal.SIG_IGN:
+            yield
+            return
+        before = signal.signal(number, self.handle_exit)
+        try:
+            yield
+        finally:
+            signal.signal(number, before)
+
+    def stop(self) -> None:
+        """Begins an orderly stop."""
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

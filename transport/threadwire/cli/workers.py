@@ -22,12 +22,14 @@ from .errors import StartupError
 logger = logging.getLogger("threadwire")
 
 VARIABLE: Final = "THREADWIRE_INHERITED"
-"""For a worker: the numbers of the sockets it listens on and, after a colon, of the pipe it says on that it
-has started."""
+"""For a worker, as numbers of files: the sockets it listens on, the pipe it says on that it has started, and
+one that is closed when the process is gone that started it; with colons between."""
 
 _AGAIN_S: Final = 1.0
 """How long a worker's place stays empty after it died, doubled each time up to a minute."""
 _STARTED_S: Final = 120.0
+_ENDED_S: Final = 5.0
+"""How long a worker that did not start may take to end."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,22 @@ class Inherited:
 
     listeners: list[socket.socket]
     pipe: int
+    parent: int
 
     def started(self) -> None:
         with suppress(OSError):
             os.write(self.pipe, b"1")
             os.close(self.pipe)
+
+    def watch(self, stop: Callable[[], None]) -> None:
+        """Calls `stop` when the process that started this one is gone: nobody else would stop it."""
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            loop.remove_reader(self.parent)
+            stop()
+
+        loop.add_reader(self.parent, gone)
 
 
 def inherited(environ: Mapping[str, str]) -> Inherited | None:
@@ -48,8 +61,18 @@ def inherited(environ: Mapping[str, str]) -> Inherited | None:
     text = environ.get(VARIABLE)
     if not text:
         return None
-    numbers, _, pipe = text.partition(":")
-    return Inherited([socket.socket(fileno=int(number)) for number in numbers.split(",")], int(pipe))
+    numbers, pipe, parent = text.split(":")
+    listeners = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
+    return Inherited(listeners, int(pipe), int(parent))
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Those that ask for an orderly stop: also a terminal's end, unless it is to be outlived (`nohup`)."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
 
 
 class Workers:
@@ -72,32 +95,41 @@ class Workers:
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
+        self._lifeline, self._held = os.pipe()
+        """Workers have the one end, only this process has the other."""
 
     async def run(self, on_started: Callable[[], None]) -> int:
         """The exit status. Raises StartupError where a worker can't start."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, self._stop)
         places: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(self._keep(place)) for place in range(self._count)
         ]
         ended: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
+        starting: asyncio.Future[Any] = asyncio.ensure_future(self._start_all(on_started))
         try:
-            # The first makes the tables of a new store; one that can't start ends it all.
-            for place in range(self._count):
-                await self._start(place)
-                if self._stopping.is_set():
-                    break
-            else:
-                on_started()
+            await asyncio.wait([ended, starting], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
             await asyncio.wait([ended, *places], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stopping.set()
             await self._end()
-            for task in (ended, *places):
+            for task in (ended, starting, *places):
                 task.cancel()
-            await asyncio.gather(ended, *places, return_exceptions=True)
+            await asyncio.gather(ended, starting, *places, return_exceptions=True)
+            os.close(self._held)
+            os.close(self._lifeline)
         return 130 if self._forced.is_set() else 0
+
+    async def _start_all(self, on_started: Callable[[], None]) -> None:
+        # The first makes the tables of a new store; one that can't start ends it all.
+        for place in range(self._count):
+            await self._start(place)
+            if self._stopping.is_set():
+                return
+        on_started()
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -111,8 +143,8 @@ class Workers:
             numbers = [listener.fileno() for listener in self._listeners]
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                pass_fds=[*numbers, writing],
-                env={**os.environ, VARIABLE: f"{','.join(map(str, numbers))}:{writing}"},
+                pass_fds=[*numbers, writing, self._lifeline],
+                env={**os.environ, VARIABLE: f"{','.join(map(str, numbers))}:{writing}:{self._lifeline}"},
                 start_new_session=True,  # Ctrl-C is for this process, which tells them
             )
         except BaseException:
@@ -122,7 +154,9 @@ class Workers:
             os.close(writing)
         self._running[place] = process
         if not await _said(reading):
+            hangs = asyncio.get_running_loop().call_later(_ENDED_S, self._kill, [process])
             status = await process.wait()
+            hangs.cancel()
             if not self._stopping.is_set():
                 raise StartupError(f"a worker ended with the status {status} before it served")
 

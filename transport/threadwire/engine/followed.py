@@ -191,8 +191,9 @@ class Followed(Thread):
             self._tell_run(info)
         if whole:
             self._deliver_snapshots()
-        if progress.owner != self.owner:
-            self.owner = progress.owner
+        owner = self._nodes.other(progress.owner)
+        if owner != self.owner:
+            self.owner = owner
             self._nodes.present(self)
             if self.intake.watched:
                 self._nodes.wake_owner(self)
@@ -200,7 +201,7 @@ class Followed(Thread):
 
     def push(self, row: Row) -> bool:
         """Publishes a row of the bus; False where what leads to it has to be read."""
-        if row.epoch == self.epoch and row.version <= self.version:
+        if row.epoch < self.epoch or (row.epoch == self.epoch and row.version <= self.version):
             return True  # it came twice, or late
         # The version tells that there was nothing in between, no change of a run or command either.
         next = (self.version + 1, self._committed + 1, self.epoch)
@@ -216,7 +217,10 @@ class Followed(Thread):
     def push_early(self) -> bool:
         """Publishes what came over the bus too early; False where what leads to it has to be read."""
         early, self._early = self._early, []
-        return all(self.push(row) for row in sorted(early, key=lambda row: row.version))
+        lead_on = all(self.push(row) for row in sorted(early, key=lambda row: row.version))
+        # The others were durable when they came: what is read from here on has them, if the store has.
+        self._early.clear()
+        return lead_on
 
     def replay(self, rows: list[LogRow]) -> bool:
         """Goes on to a later moment of the past, with nobody there yet; whether the rows lead on."""
@@ -333,6 +337,8 @@ class FollowedIntake(Intake):
         self._followed = thread
         self._shared = store
         self._nodes = nodes
+        self._adopted: set[str] = set()
+        """Commands whose watchers may have been told by another object how they stand."""
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -392,7 +398,8 @@ class FollowedIntake(Intake):
             thread.pins -= 1
 
     def adopt(self, lost: Intake) -> list[tuple[str, Watcher]]:
-        if super().adopt(lost):
+        if adopted := super().adopt(lost):
+            self._adopted.update(id for id, _ in adopted)
             # What became of them is told after the state that shows it.
             self._nodes.mark(self._followed)
             self._nodes.wake_owner(self._followed)
@@ -402,6 +409,9 @@ class FollowedIntake(Intake):
         """Takes what the store says of a command that is watched."""
         before = self._known.get(state.id)
         if state.id in self._watchers and (before is None or before.status != state.status):
+            if state.id in self._adopted:
+                self._adopted.discard(state.id)
+                state = msgspec.structs.replace(state, duplicate=True)
             self._known[state.id] = state
             self.tell(state)
 

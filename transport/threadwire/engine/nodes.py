@@ -118,11 +118,17 @@ class Nodes:
         await self._bus.__aexit__(kind, error, trace)
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        name, said = work.__name__.strip("_"), ""
         while True:
             try:
                 await work()
+                if said:
+                    logger.info("%s: the store answers again", name)
+                said = ""
             except StoreError as error:
-                logger.warning("%s: %s", work.__name__.strip("_"), error)
+                if str(error) != said:  # an outage may be long
+                    said = str(error)
+                    logger.warning("%s: %s", name, said)
                 await asyncio.sleep(_RETRY_S)
             except Exception:
                 logger.exception("a fault of the server")
@@ -185,7 +191,7 @@ class Nodes:
         epoch, seq = old.position
         place = None if epoch is None else (epoch, seq)
         deadline = self._loop.time() + self._settings.store_patience_s
-        wait_s = 0.05
+        wait_s, said = 0.05, ""
         while True:
             try:
                 new = await self._begin_to_follow(old.id, place, old.run_info)
@@ -196,7 +202,9 @@ class Nodes:
                     old.dismiss("store-unavailable", message)
                     self._threads.spawn(self._watch_on_later(old))
                     raise
-                logger.warning("thread %s: %s", old.id, error)
+                if str(error) != said:
+                    said = str(error)
+                    logger.warning("thread %s: %s", old.id, said)
             except Refused:
                 old.dismiss("not-found", "the thread's agent is not served here")
                 raise
@@ -412,7 +420,7 @@ class Nodes:
             followed.reading = True
         try:
             found = await self._store.follow([followed.place for followed in batch], rows=_PAGE)
-        except StoreError as error:
+        except Exception as error:
             for followed, futures in zip(batch, waiting, strict=True):
                 _fail(futures, StoreUnavailable(str(error)))
                 if self._threads.loaded_as(followed.id) is followed:
@@ -459,6 +467,13 @@ class Nodes:
         followed.close(Moved)
         if self._threads.loaded_as(followed.id) is followed:
             self.replace(followed)
+
+    def other(self, owner: str | None) -> str | None:
+        """The owner of a followed thread, as far as it is another node.
+
+        This node has it, unknowingly, where the answer was lost when it took it: it can take it again.
+        """
+        return None if owner == self.node else owner
 
     # what followers ask of owners
 
@@ -695,7 +710,7 @@ class Nodes:
         if not self._inbox:
             self._arrived.clear()
             await self._arrived.wait()
-        ids = [id for id in self._inbox if self._is_owned(id)]
+        ids = [id for id in self._inbox if self.owns(id)]
         self._inbox.clear()
         try:
             found = await self._store.arrivals(ids) if ids else {}
@@ -717,7 +732,8 @@ class Nodes:
             self._inbox.update(dict.fromkeys(ids))
             raise
 
-    def _is_owned(self, id: str) -> bool:
+    def owns(self, id: str) -> bool:
+        """Whether the thread is loaded here as its owner's."""
         thread = self._threads.loaded_as(id)
         return thread is not None and not isinstance(thread, Followed)
 
@@ -766,14 +782,15 @@ class Nodes:
             if standing is None:
                 self.mark(each)
                 continue
-            if standing.owner is not None:
+            owner = self.other(standing.owner)
+            if owner is not None:
                 # That a lease was not begun anew is seen as soon as it ends.
                 self._look_in_s = min(self._look_in_s, standing.lease_s + _SOON_S)
             elif each.owner is not None:
                 self._orphans.look()
-            if (standing.epoch, standing.version, standing.owner) != (each.epoch, each.version, each.owner):
+            if (standing.epoch, standing.version, owner) != (each.epoch, each.version, each.owner):
                 self.mark(each)
-            elif each.intake.watched and standing.owner is None:
+            elif each.intake.watched and owner is None:
                 self.promote(each)
             if say:
                 self._present_again(each)

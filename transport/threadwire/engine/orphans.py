@@ -58,7 +58,8 @@ class Orphans:
         self._set_aside = {id: until for id, until in self._set_aside.items() if until > now}
         limit = _AT_ONCE + len(self._set_aside)
         found = await self._store.orphans(list(self._threads.agents), limit=limit)
-        ids = [id for id in found if id not in self._set_aside]
+        # Those that it owns have leases that were not begun anew in time: they are about to be.
+        ids = [id for id in found if id not in self._set_aside and not self._nodes.owns(id)]
         if len(ids) >= _AT_ONCE:
             self.look()
             self._nodes.say(None, Free(threads=[]))  # the others shall take theirs

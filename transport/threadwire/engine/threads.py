@@ -202,7 +202,14 @@ class Threads:
         self.put(thread)
         if before is not None:
             thread.take_over(before, resumes=before.committed == owned.head)
-        thread.runner.recover()
+        try:
+            thread.runner.recover()
+        except Exception:
+            self._drop(thread)
+            thread.close()
+            thread.runner.abandon()
+            thread.dismiss("store-unavailable", "the thread could not be kept up; open it again")
+            raise
         if self.draining:
             thread.runner.hold()
         return thread

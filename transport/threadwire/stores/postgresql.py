@@ -53,15 +53,15 @@ POOL: Final = 6
 """Connections beside the five that each node holds."""
 _ATTEMPTS: Final = 3
 
-# What a connection must never do, whoever is at fault: hold a lock while nothing comes.
-_SESSION: Final = {
-    "application_name": "threadwire",
-    "idle_in_transaction_session_timeout": "10s",
-    "lock_timeout": "5s",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-}
+_NAME: Final = {"application_name": "threadwire"}
+# What a connection must never do, whoever is at fault: hold a lock while nothing comes. Not said as it
+# begins, since poolers take no such settings then.
+_SESSION: Final = """
+SET idle_in_transaction_session_timeout = '10s';
+SET lock_timeout = '5s';
+SET tcp_keepalives_idle = 5;
+SET tcp_keepalives_interval = 2;
+SET tcp_keepalives_count = 3"""
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -120,9 +120,15 @@ class PostgreSQLStore:
             await opened.stop()
 
     async def _connect(self) -> Any:
-        return await asyncpg.connect(
-            self._url, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=_SESSION
+        connection = await asyncpg.connect(
+            self._url, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=_NAME
         )
+        try:
+            await _begin_session(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     # owner
 
@@ -328,6 +334,10 @@ class PostgreSQLStore:
                 raise self._closed()
 
 
+async def _begin_session(connection: Any) -> None:
+    await connection.execute(_SESSION)
+
+
 class _Open:
     """What a store has while it is open."""
 
@@ -354,7 +364,8 @@ class _Open:
                 max_size=POOL,
                 timeout=CONNECT_S,
                 command_timeout=STATEMENT_S,
-                server_settings=_SESSION,
+                server_settings=_NAME,
+                init=_begin_session,
                 connection_class=_Connection,
             )
             stack.callback(pool.terminate)
@@ -370,6 +381,7 @@ class _Open:
         entries = [job.entry for job in jobs if isinstance(job, _AppendJob)]
         versions = [self.versions.get(entry.thread) for entry in entries]
         written = iter(await queries.append(connection, entries, versions) if entries else ())
+        known = dict(zip((entry.thread for entry in entries), versions, strict=True))
         for job in jobs:
             if isinstance(job, _Renewal):
                 outcomes.append(await queries.renew(connection, *job.args))
@@ -379,8 +391,9 @@ class _Open:
                 outcomes.append(outcome)
                 continue
             outcomes.append(None)
-            if job.entry.thread in self.versions:
-                self.versions[job.entry.thread] = outcome
+            thread = job.entry.thread
+            if thread in self.versions and self.versions[thread] == known[thread]:  # else it was taken anew
+                self.versions[thread] = outcome
         return outcomes
 
     async def stop(self) -> None:

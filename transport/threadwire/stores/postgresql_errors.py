@@ -54,6 +54,10 @@ def store_error(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror  # without its number
+    if isinstance(error, TimeoutError):
+        text = "it does not answer"
     kind = StoreUnavailable if is_outage(error) else StoreError
     fault = kind(f"PostgreSQL: {text}")
     fault.__cause__ = error

@@ -153,7 +153,7 @@ async def renew(db: Any, node: str, lease_s: float, epochs: Mapping[str, int]) -
     rows = await db.fetch(
         "UPDATE thread SET lease_until = clock_timestamp() + $2::float8 * interval '1 second'"
         " FROM unnest($3::text[], $4::bigint[]) AS mine (thread, under)"
-        " WHERE id = mine.thread AND epoch = mine.under AND owner = $1 RETURNING id",
+        " WHERE id = mine.thread AND epoch = mine.under AND owner = $1 AND NOT parked RETURNING id",
         node,
         lease_s,
         list(epochs),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..core.errors import StoreError
+import asyncpg
+
+from ..core.errors import StoreError, StoreUnavailable
 
 NEEDED: Final = 150000
 """The oldest server that is known to do, as `server_version_num`."""
@@ -135,7 +137,12 @@ async def migrate(connection: Any) -> str:
     if server < NEEDED:
         raise StoreError(f"PostgreSQL {server // 10000} is too old; 15 or newer is needed")
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        try:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        except asyncpg.LockNotAvailableError:
+            raise StoreUnavailable(
+                "another process has made or filled the database's tables for some seconds; try again later"
+            ) from None
         version = await _version(connection)
         for statements in MIGRATIONS[version:]:
             for statement in statements:
