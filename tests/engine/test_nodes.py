@@ -345,7 +345,8 @@ async def test_a_run_whose_owner_crashed_is_ended_by_another_node_within_the_lea
             assert info.error.code == "interrupted-by-crash"
             assert "5 " in reader.state["count"]
             assert not reader.lost_subscribers
-        assert hub.now() - began < 2 + 1.2
+        # Whoever takes it sees the lease end, and the others are told who it is.
+        assert hub.now() - began < 2 + 0.2
         watcher = await send(others[0], "hello", "c2")
         await watcher.until("c2", "applied")
         for reader in readers:

@@ -133,6 +133,8 @@ class Guests:
 
     def heard(self, presence: Presence) -> None:
         """A node says who is there."""
+        if presence.node not in self._nodes:
+            self._bus.wrote(presence.node, self._thread.id, None)  # it has not been told until now
         node = self._nodes.setdefault(presence.node, _Node())
         node.heard_at = self._loop.time()
         node.readers = presence.readers

@@ -100,7 +100,7 @@ class Nodes:
         """What was asked of owners, by id, and is not answered."""
         self._answers: dict[str, bool | None] = {}
         """What other nodes have asked, and the answer once there is one."""
-        self._outgoing: dict[tuple[str, type[Wrote] | type[Submitted]], dict[str, None]] = {}
+        self._outgoing: dict[tuple[str | None, type[Wrote] | type[Submitted]], dict[str, None]] = {}
         self._outgoing_rows: dict[str, list[Row]] = {}
 
     async def __aenter__(self) -> Self:
@@ -148,7 +148,10 @@ class Nodes:
                 if taken is None:
                     return None
                 if isinstance(taken, Owned):
-                    return await self._own(taken, began)
+                    owned = await self._own(taken, began)
+                    if taken.head:
+                        self._tell_new_owner(id)
+                    return owned
             elif agent is not None:
                 now = self._settings.clock()
                 await self._store.create(ThreadRecord(id=id, agent=agent, created_at=now, updated_at=now))
@@ -286,6 +289,11 @@ class Nodes:
             await self._release(id, taken.epoch, parked=False)
             return
         self._threads.watch_on(thread, followed)
+        self._tell_new_owner(id)
+
+    def _tell_new_owner(self, id: str) -> None:
+        """Those who follow a thread look who has it now, and say that they follow it."""
+        self._tell(None, Wrote, id)
 
     async def hand_over(self, timeout_s: float) -> None:
         """Gives all threads to other nodes, each as soon as its run has ended or stopped."""
@@ -569,7 +577,7 @@ class Nodes:
             self._tell_later()
             self._outgoing_rows.setdefault(node, []).append(row)
 
-    def _tell(self, node: str, kind: type[Wrote] | type[Submitted], thread: str) -> None:
+    def _tell(self, node: str | None, kind: type[Wrote] | type[Submitted], thread: str) -> None:
         self._tell_later()
         self._outgoing.setdefault((node, kind), {})[thread] = None
 
@@ -580,9 +588,9 @@ class Nodes:
 
     def _tell_all(self) -> None:
         rows, self._outgoing_rows = self._outgoing_rows, {}
-        for node, some in rows.items():
+        for follower, some in rows.items():
             for portion in portions(some, lambda row: row.size):
-                self.say(node, Rows(rows=portion))
+                self.say(follower, Rows(rows=portion))
         outgoing, self._outgoing = self._outgoing, {}
         for (node, kind), threads in outgoing.items():
             for ids in portions(threads, lambda id: len(id) + 3):
