@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threadwire.core.errors import StoreError
+from threadwire.core.errors import StoreError, first_line
 
 from .checkpoints_file import checkpoints_file
 
@@ -56,8 +56,8 @@ async def copy_checkpoints(
     except (StoreError, ImportError) as error:
         raise StoreError(str(error)) from error
     except Exception as error:  # of either checkpointer's driver
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(f"the checkpoints in {file} were not copied: {reason}") from error
+        message = f"the checkpoints in {file} were not copied: {first_line(error)}"
+        raise StoreError(message) from error
     return copied
 
 

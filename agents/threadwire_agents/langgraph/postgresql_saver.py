@@ -16,7 +16,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from threadwire.core.errors import StoreUnavailable
+from threadwire.core.errors import StoreUnavailable, first_line
 
 from .saver import Saver
 
@@ -50,7 +50,7 @@ async def open_postgresql(url: str) -> tuple[Saver, AsyncExitStack]:
         async with await psycopg.AsyncConnection.connect(url, **_SESSION) as connection:
             await _set_up(connection)
     except psycopg.Error as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = first_line(error)
         raise StoreUnavailable(f"the checkpoints in PostgreSQL can't be opened: {text}") from error
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(pool)

@@ -106,6 +106,12 @@ def reconnect_after(close_code: int) -> bool:
     return not (4400 <= close_code < 4500 or close_code in (1002, 1003, 1007, 1008, 1009, 1010))
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a driver says, without its details; its type where it says nothing."""
+    text = str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error as it stands in frames, records and HTTP bodies: `{code, message, field?}`."""
 

@@ -178,15 +178,7 @@ class Followed(Thread):
             while news and news[0][0] <= reached:
                 self._tell_run(news.pop(0)[1])  # a start comes before what the commands have become by it
             for record in progress.commands:
-                self.intake.learned(
-                    CommandState(
-                        thread=self.id,
-                        id=record.id,
-                        status=record.status,
-                        seq=record.seq,
-                        error=record.error,
-                    )
-                )
+                self.intake.learned(self.intake.recorded_state(record))
         for _, info in news:
             self._tell_run(info)
         if whole:
@@ -382,9 +374,7 @@ class FollowedIntake(Intake):
             check_same(record, encoded)
             if not submission.created:
                 await thread.flush()  # what became of it is told after the state that shows it
-            state = CommandState(
-                thread=thread.id, id=id, status=record.status, seq=record.seq, error=record.error
-            )
+            state = self.recorded_state(record)
             self.learned(state)
             known = self._known.get(id) or self._settled.get(id) or state
             self._tell_standing(record, known, watcher, duplicate=not submission.created)

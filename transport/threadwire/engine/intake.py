@@ -143,15 +143,7 @@ class Intake:
             change = CommandChange(id=record.id, status="rejected", error=refusal.info)
             self._thread.command_changed(change)
             return
-        given = Given(
-            record.id,
-            command,
-            order=record.order,
-            starts=record.starts,
-            origin=origin,
-            sent=Sent.decode(record.context),
-        )
-        runner.accept(given, record.strategy)
+        runner.accept(Given.of(record, command, origin=origin), record.strategy)
 
     # what the runner and the thread call
 
@@ -181,6 +173,12 @@ class Intake:
                 del self._settled[next(iter(self._settled))]
         for watcher in watchers:
             watcher(state)
+
+    def recorded_state(self, record: CommandRecord) -> CommandState:
+        """How a command stands by its record."""
+        return CommandState(
+            thread=self._thread.id, id=record.id, status=record.status, seq=record.seq, error=record.error
+        )
 
     # inside
 
@@ -238,8 +236,7 @@ class Intake:
             # New. Or it became durable just when an earlier owner ended, or the store's answer was lost.
             self._thread.check_open()
             state = self.remember(record.id)
-            sent = Sent.decode(record.context)
-            given = Given(record.id, command, order=record.order, starts=record.starts, sent=sent)
+            given = Given.of(record, command)
         duplicate = given is None or not submission.created
         self._tell_standing(record, state, watcher, duplicate=duplicate)
         return given
@@ -249,9 +246,7 @@ class Intake:
     ) -> None:
         """Tells what is known of a command, if need be by its record, and what becomes of it."""
         if state is None:
-            state = CommandState(
-                thread=self._thread.id, id=record.id, status=record.status, seq=record.seq, error=record.error
-            )
+            state = self.recorded_state(record)
         if not _final(state):
             self._thread.check_open()
             watchers = self._watchers.setdefault(record.id, [])

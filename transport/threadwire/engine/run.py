@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, overload
 
 import anyio
 
@@ -23,10 +23,11 @@ from ..core.commands import AddToolResult, Command
 from ..core.draft import Draft
 from ..core.frames import RunStatus
 from ..core.operations import Json, Segment
+from .context import Sent
 
 if TYPE_CHECKING:
-    from .context import Sent
     from .hosting import Hosting
+    from .store import CommandRecord
     from .subscriber import Sink
 
 TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
@@ -74,6 +75,18 @@ class Given:
         self.taken_at: int | None = None
         """The run's count of writes when it took it up."""
         self.settled = False
+
+    @classmethod
+    def of(cls, record: CommandRecord, command: Command, *, origin: Sink | None = None) -> Self:
+        """The command of a record, as read from its body."""
+        return cls(
+            record.id,
+            command,
+            order=record.order,
+            starts=record.starts,
+            origin=origin,
+            sent=Sent.decode(record.context),
+        )
 
     def again(self) -> Given:
         """The same for another run."""

@@ -160,13 +160,7 @@ class Runner:
                     CommandChange(id=record.id, status="rejected", error=refusal.info)
                 )
                 continue
-            each = Given(
-                record.id,
-                command,
-                order=record.order,
-                starts=record.starts,
-                sent=Sent.decode(record.context),
-            )
+            each = Given.of(record, command)
             if goes_on and record.status == "running" and not handled:
                 given.append(each)
                 continue

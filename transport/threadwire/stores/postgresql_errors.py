@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from ..core.errors import StoreError, StoreUnavailable
+from ..core.errors import StoreError, StoreUnavailable, first_line
 
 FAULTS: Final = (
     asyncpg.PostgresError,
@@ -53,7 +53,7 @@ def store_error(error: Exception) -> StoreError:
     """The error as the engine knows it."""
     if isinstance(error, StoreError):
         return error
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror  # without its number
     if isinstance(error, TimeoutError):
